@@ -1,0 +1,30 @@
+"""depthscale tells you whether a deep network will train before you train it, repairs it when it won't,
+and finds a better one.
+
+Names are resolved on first use, so that ``import depthscale`` costs nothing: it loads neither torch nor scipy.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+# public name -> module that defines it; a module maps to itself
+_PUBLIC: dict[str, str] = {
+    "DepthscaleError": "depthscale.errors",
+}
+_MODULES: frozenset[str] = frozenset({"zoo"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"depthscale.{name}")
+    if name in _PUBLIC:
+        value = getattr(import_module(_PUBLIC[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'depthscale' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC, *_MODULES])
