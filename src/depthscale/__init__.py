@@ -11,9 +11,10 @@ __version__ = "0.1.0"
 
 # public name -> module that defines it; a module maps to itself
 _PUBLIC: dict[str, str] = {
+    "load_data": "depthscale.data",
     "DepthscaleError": "depthscale.errors",
 }
-_MODULES: frozenset[str] = frozenset({"zoo"})
+_MODULES: frozenset[str] = frozenset({"build", "zoo"})
 
 
 def __getattr__(name: str) -> Any:
