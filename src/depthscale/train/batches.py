@@ -4,6 +4,8 @@ An epoch sees every row once, in ⌈n / batch⌉ batches whose sizes differ by o
 batch to upset batch norm. With several processes each takes every k-th row of the same batch.
 """
 
+import warnings
+import zlib
 from typing import Any, Protocol
 
 import numpy as np
@@ -63,8 +65,19 @@ def tensors(split: SplitLike, task: str, like: Tensor | None = None) -> tuple[Te
 def _tensor(values: Any) -> Tensor:
     if isinstance(values, Tensor):
         return values.detach()
-    array = np.asarray(values)
-    return torch.from_numpy(array if array.flags.writeable and array.flags.c_contiguous else array.copy())
+    array = np.ascontiguousarray(values)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # nothing here writes to it
+        return torch.from_numpy(array)
+
+
+def fingerprint(dataset: DatasetLike) -> str:
+    """What tells data sets apart: their own fingerprint, else checksums of the training and validation rows."""
+    given = getattr(dataset, "fingerprint", None)
+    if given is not None:
+        return str(given)
+    parts = [np.ascontiguousarray(a) for s in (dataset.train, dataset.val) for a in (s.x, s.y)]
+    return "-".join(f"{zlib.crc32(memoryview(a.reshape(-1).view(np.uint8))):08x}" for a in parts)
 
 
 class Batches:

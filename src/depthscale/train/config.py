@@ -166,3 +166,15 @@ _RANGES = {  # name: (lowest, highest, lowest excluded?)
     "checkpoint_seconds": (0.0, math.inf, False),
 }
 _WHOLE = {"batch": 1, "validate_every": 1, "patience": 1, "checkpoint_steps": 1, "seed": 0}
+_MAY_DIFFER = ("budget", "checkpoint_seconds", "checkpoint_steps", "device")  # between a run and its continuation
+
+
+def check_continues(config: TrainConfig, began: dict[str, Any]) -> None:
+    """Raise TrainingError unless a run that began with the configuration ``began`` may go on with ``config``."""
+    own = config.to_dict()
+    for name in own:
+        if name not in _MAY_DIFFER and own[name] != began.get(name):
+            raise TrainingError(
+                f"expected to continue with {name}={began.get(name)!r} as the run began, got {own[name]!r}; "
+                "keep it, or start a new run elsewhere"
+            )

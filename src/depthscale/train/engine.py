@@ -46,6 +46,8 @@ class Engine:
         x, y = tensors(dataset.train, dataset.task, like)
         self.task = dataset.task
         self.objective = Objective(dataset.task, config)
+        if config.monitor == "accuracy" and self.task != "classification":
+            raise TrainingError("expected monitor to be auto or loss for regression, got 'accuracy'")
         self._check_fits(x, y)
         d = self.devices
         self.batches = Batches(
@@ -89,6 +91,19 @@ class Engine:
     def steps_per_epoch(self) -> int:
         """Steps that show every training row once."""
         return self.batches.steps
+
+    def described(self) -> dict[str, Any]:
+        """What a record should say of it."""
+        return {
+            "task": self.task,
+            "rows": self.batches.rows,
+            "val_rows": 0 if self.val is None else len(self.val[0]),
+            "steps_per_epoch": self.steps_per_epoch,
+            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "device": str(self.devices.device),
+            "processes": self.devices.world,
+            "threads": torch.get_num_threads(),
+        }
 
     def seed_noise(self, step: int) -> None:
         """Seed what dropout and the like will draw in this step."""

@@ -135,3 +135,10 @@ def _regression(out: Tensor, y: Tensor) -> RegressionMetrics:
     spread = (y - y.mean(0)).square().sum(0)
     r2 = 1 - error.square().sum(0) / torch.where(spread > 0, spread, torch.nan)
     return RegressionMetrics(len(y), error.square().mean().item(), error.abs().mean().item(), r2.mean().item())
+
+
+def rank_of(metrics: Metrics, monitor: str) -> tuple[float, ...]:
+    """What validations are compared by, larger is better: accuracy then loss, or the loss alone."""
+    if isinstance(metrics, ClassificationMetrics) and monitor != "loss":
+        return (metrics.accuracy, -metrics.loss)
+    return (-metrics.loss,)

@@ -3,26 +3,25 @@
 import math
 import os
 import time
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from depthscale.errors import TrainingError
+from depthscale.graph import Graph
 from depthscale.record import Record
 from depthscale.train import schedule
-from depthscale.train.batches import DatasetLike
-from depthscale.train.checkpoint import FILE, State, read_checkpoint, save_tensors, write_checkpoint
-from depthscale.train.config import Budget, TrainConfig
+from depthscale.train.batches import DatasetLike, fingerprint
+from depthscale.train.checkpoint import State
+from depthscale.train.config import Budget, TrainConfig, check_continues
 from depthscale.train.divergence import Divergence, first_bad_parameter
 from depthscale.train.engine import Engine
-from depthscale.train.evaluate import ClassificationMetrics, Metrics
+from depthscale.train.evaluate import Metrics, rank_of
 from depthscale.train.interrupt import Request, graceful_interrupt
+from depthscale.train.keeper import Keeper
 from depthscale.train.optimise import Tensors, load_model
 from depthscale.train.progress import Silent, make_progress
 from depthscale.train.replay import locate, locate_in_validation
@@ -30,10 +29,8 @@ from depthscale.train.result import EpochReport, TrainResult
 from depthscale.train.seeds import borrowed_generators
 
 OnEpoch = Callable[[EpochReport], bool | None]
-RUN_FILE, WEIGHTS_FILE = "run.jsonl", "model.safetensors"
 _SNAPSHOT_STEPS = 200  # how far back a divergence is traced
 _LOOK_STEPS = 20  # how often losses are looked at where looking makes the device wait
-_MAY_DIFFER = ("budget", "checkpoint_seconds", "checkpoint_steps", "device")  # between a run and its continuation
 
 
 class Trainer:
@@ -59,7 +56,7 @@ class Trainer:
     ) -> None:
         self.config = config = config or TrainConfig()
         self.engine = Engine(model, dataset, config)
-        self.model, self.out = model, None if out is None else Path(out)
+        self.model = model
         self.status = "new"
         self.history: list[EpochReport] = []
         self.best: EpochReport | None = None
@@ -72,8 +69,9 @@ class Trainer:
         self._sum, self._steps, self._epoch_seconds = 0.0, 0, 0.0  # of the epoch under way
         self._seconds, self._since = 0.0, math.nan  # before this session; when it began
         self._val_seconds = math.nan
-        self._fingerprint = _fingerprint(dataset)
-        self._record, self._own_record = record, record is None
+        self._fingerprint = fingerprint(dataset)
+        header = {"seed": config.seed, "graph_key": self._graph_key()}
+        self._keeper = Keeper(out, record, header, lead=self.engine.devices.rank == 0)
         self._on_epoch, self._wants_progress = on_epoch, progress
         self._progress = make_progress(False)
         self._parked: State | None = None  # the engine's state between sessions
@@ -81,7 +79,6 @@ class Trainer:
         self._factors: list[float] = []  # of the steps since ``_good``
         self._losses: list[Tensor] = []  # not looked at yet
         self._request = Request()
-        self._saved = -math.inf
         d = self.engine.devices
         self._look_every = 1 if d.device.type == "cpu" and d.world == 1 else _LOOK_STEPS
 
@@ -120,7 +117,7 @@ class Trainer:
             epochs=e.step / e.steps_per_epoch,
             seconds=self.seconds,
             parameters=sum(p.numel() for p in self.model.parameters()),
-            out=self.out,
+            out=self._keeper.out,
         )
 
     @property
@@ -146,7 +143,7 @@ class Trainer:
             "first_loss": self._first_loss,
             "epoch": [self._sum, self._steps, self._epoch_seconds],
             "divergence": self.divergence and vars(self.divergence),
-            "record": self._record.position if self._record is not None and self._own_record else None,
+            "record": self._keeper.position,
         }
         return State(tensors, values)
 
@@ -156,7 +153,9 @@ class Trainer:
         Raises TrainingError where network, data or configuration are not those of the state (budgets may differ).
         """
         v = state.values
-        self._check_same(v)
+        check_continues(self.config, v["config"])
+        if v["data"] != self._fingerprint:
+            raise TrainingError("expected to continue on the data that the run began on, got other data")
         self.engine.load(state)
         self._parked = self.engine.state()
         self._best_weights = state.part("best.")
@@ -173,20 +172,21 @@ class Trainer:
 
     def resume(self) -> bool:
         """Continue from the checkpoint in ``out`` if there is one; whether there was."""
-        if self.out is None or not (self.out / FILE).exists():
+        state = self._keeper.stored()
+        if state is None:
             return False
-        state = read_checkpoint(self.out / FILE)
         self.load(state)
-        if self._own_record and self.engine.devices.rank == 0:
-            self._open_record(state.values["record"])
-            self._write("resume", step=self.engine.step, seconds=self.seconds)
+        self._keeper.open(state.values["record"])
+        self._keeper.write("resume", step=self.engine.step, seconds=self.seconds)
         return True
+
+    def save_weights(self) -> None:
+        """Write the model as it stands to model.safetensors in ``out``."""
+        self._keeper.save_weights(self.model)
 
     def close(self) -> None:
         """Close the run's own record and free the devices; the model stays usable, the trainer does not."""
-        if self._record is not None and self._own_record:
-            self._record.close()
-            self._record = None
+        self._keeper.close()
         self.engine.devices.release()
 
     # --- the loop -------------------------------------------------------------------------------------------------
@@ -210,12 +210,16 @@ class Trainer:
             self._show_best()
 
     def _begin(self) -> None:
-        e = self.engine
-        if self._record is None and self.out is not None and e.devices.rank == 0:
-            self._open_record(None)
+        self._keeper.open()
         fresh, self.status = self.status == "new", "interrupted"  # what a checkpoint of a killed run should say
         if fresh:
-            self._write("start", **self._described())
+            self._keeper.write(
+                "start",
+                config=self.config.to_dict(),
+                graph_key=self._graph_key(),
+                data=self._fingerprint,
+                **self.engine.described(),
+            )
         self.model.train()
         self._since = time.perf_counter()
         self._keep_good()
@@ -275,7 +279,7 @@ class Trainer:
 
     def _diverge(self, factors: list[float], loss: float) -> None:
         self.divergence = locate(self.engine, self._good, factors, loss)
-        self._write("diverged", **vars(self.divergence))
+        self._keeper.write("diverged", **vars(self.divergence))
 
     def _sound(self) -> bool:
         """Whether the weights are finite, and so worth going back to."""
@@ -311,11 +315,11 @@ class Trainer:
         if metrics is not None and not math.isfinite(metrics.loss):
             if self._sound():
                 self.divergence = locate_in_validation(e, metrics.loss)
-                self._write("diverged", **vars(self.divergence))
+                self._keeper.write("diverged", **vars(self.divergence))
             return "diverged"
         stop = self._judge(report, metrics)
         self._sum, self._steps, self._epoch_seconds = 0.0, 0, 0.0
-        self._write("epoch", **self.history[-1].to_dict())
+        self._keeper.write("epoch", **self.history[-1].to_dict())
         if self._on_epoch is not None and self._on_epoch(self.history[-1]):
             return "pruned"
         return "stopped" if stop else None
@@ -340,7 +344,7 @@ class Trainer:
     def _judge(self, report: EpochReport, metrics: Metrics | None) -> bool:
         """Keep the report, and the weights if they are the best so far; whether patience is at its end."""
         if metrics is not None:
-            score = _score(metrics, self.config.monitor)
+            score = rank_of(metrics, self.config.monitor)
             if not self._best_score or score > self._best_score:
                 report = EpochReport(**{**vars(report), "best": True})
                 self.best, self._best_score, self._stale = report, score, 0
@@ -373,7 +377,7 @@ class Trainer:
         if self.status == "diverged":
             self.engine.load(self._good)
         best = None if self.best is None else self.best.to_dict()
-        self._write("end", status=self.status, step=self.engine.step, seconds=self.seconds, best=best)
+        self._keeper.write("end", status=self.status, step=self.engine.step, seconds=self.seconds, best=best)
         self._save()
 
     def _show_best(self) -> None:
@@ -384,85 +388,18 @@ class Trainer:
         self.model.eval()
 
     def _save_due(self) -> bool:
-        if self.out is None:
+        if self._keeper.out is None:
             return False
         every = self.config.checkpoint_steps
         if every is not None and self.engine.step % every == 0:
             return True
-        return bool(self.engine.devices.lead(float(self.seconds - self._saved > self.config.checkpoint_seconds)))
+        due = self._keeper.due(self.seconds, self.config.checkpoint_seconds)
+        return bool(self.engine.devices.lead(float(due)))
 
     def _save(self) -> None:
-        if self.out is None:
-            return
-        state = self.state()
-        if self.engine.devices.rank == 0:
-            if self._record is not None:
-                self._record.sync()
-            write_checkpoint(self.out / FILE, state)
-        self._saved = self.seconds
+        if self._keeper.out is not None:
+            self._keeper.save(self.state(), self.seconds)
 
-    def save_weights(self) -> None:
-        """Write the model as it stands to model.safetensors in ``out``."""
-        if self.out is not None and self.engine.devices.rank == 0:
-            save_tensors(self.out / WEIGHTS_FILE, {k: v.detach() for k, v in _unique(self.model).items()})
-
-    def _open_record(self, position: int | None) -> None:
-        assert self.out is not None
-        key = getattr(getattr(self.model, "graph", None), "key", None)
-        self._record = Record(self.out / RUN_FILE, seed=self.config.seed, graph_key=key, position=position)
-
-    def _write(self, kind: str, **fields: Any) -> None:
-        if self._record is not None and self.engine.devices.rank == 0:
-            self._record.write(kind, **fields)
-
-    def _described(self) -> dict[str, Any]:
-        e = self.engine
-        return {
-            "config": self.config.to_dict(),
-            "graph_key": getattr(getattr(self.model, "graph", None), "key", None),
-            "data": self._fingerprint,
-            "task": e.task,
-            "rows": e.batches.rows,
-            "val_rows": 0 if e.val is None else len(e.val[0]),
-            "steps_per_epoch": e.steps_per_epoch,
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "device": str(e.devices.device),
-            "processes": e.devices.world,
-            "threads": torch.get_num_threads(),
-        }
-
-    def _check_same(self, values: Any) -> None:
-        own, other = self.config.to_dict(), values["config"]
-        for name in own:
-            if name not in _MAY_DIFFER and own[name] != other.get(name):
-                raise TrainingError(
-                    f"expected to continue with {name}={other.get(name)!r} as the run began, got {own[name]!r}; "
-                    "keep it, or start a new run elsewhere"
-                )
-        if values["data"] != self._fingerprint:
-            raise TrainingError("expected to continue on the data that the run began on, got other data")
-
-
-def _score(metrics: Metrics, monitor: str) -> tuple[float, ...]:
-    """Larger is better."""
-    if isinstance(metrics, ClassificationMetrics) and monitor != "loss":
-        return (metrics.accuracy, -metrics.loss)
-    return (-metrics.loss,)
-
-
-def _unique(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict; safetensors stores no shared memory, so every further name of a tensor gets a copy."""
-    seen: set[int] = set()
-    found = {}
-    for name, value in model.state_dict().items():
-        found[name] = value.clone() if value.data_ptr() in seen else value
-        seen.add(value.data_ptr())
-    return found
-
-
-def _fingerprint(dataset: DatasetLike) -> str:
-    given = getattr(dataset, "fingerprint", None)
-    if given is not None:
-        return str(given)
-    parts = [np.ascontiguousarray(a) for s in (dataset.train, dataset.val) for a in (s.x, s.y)]
-    return "-".join(f"{zlib.crc32(a.tobytes()):08x}" for a in parts)
+    def _graph_key(self) -> str | None:
+        graph = getattr(self.model, "graph", None)
+        return graph.key if isinstance(graph, Graph) else None
