@@ -98,6 +98,27 @@ def conv_norm_act(
     return act(y, style.act, style.parameters) if activate is None else act(y, activate)
 
 
+def norm_act(x: Wire, style: Style = Style()) -> Wire:
+    """Normalisation, activation."""
+    return act(norm(x, style.norm, eps=style.eps, groups=style.groups), style.act, style.parameters)
+
+
+def norm_act_conv(
+    x: Wire, channels: int, kernel: Size = 3, *, stride: Size = 1, groups: int = 1, style: Style = Style()
+) -> Wire:
+    """Normalisation, activation, convolution: the unit of pre-activation networks."""
+    bias = style.bias if style.norm == "none" else None
+    return conv(norm_act(x, style), channels, kernel, stride=stride, groups=groups, weight=style.weight, bias=bias)
+
+
+def separable_conv(
+    x: Wire, channels: int, kernel: Size = 3, *, stride: Size = 1, padding: Size | None = None, weight: Law = laws.HE
+) -> Wire:
+    """Convolution within every channel, then 1 × 1 across them (Chollet 2017)."""
+    y = conv(x, x.channels, kernel, stride=stride, padding=padding, groups=x.channels, weight=weight)
+    return conv(y, channels, 1, weight=weight)
+
+
 def linear(x: Wire, features: int, *, weight: Law = laws.LECUN, bias: Law | None = laws.ZERO) -> Wire:
     """Fully connected layer over the last axis."""
     return x.then(ops.Linear(features, weight, bias))
@@ -114,6 +135,61 @@ def residual(x: Wire, branch: Block, *, shortcut: Block | None = None, drop: flo
         with x.builder.scope("shortcut"):
             x = shortcut(x)
     return y + x
+
+
+def chain(*steps: Block) -> Block:
+    """Blocks one behind the other as one block."""
+
+    def run(x: Wire) -> Wire:
+        for step in steps:
+            x = step(x)
+        return x
+
+    return run
+
+
+def parallel(x: Wire, *branches: Block) -> Wire:
+    """What several blocks make of the same input, joined over channels."""
+    ends = []
+    for branch in branches:
+        with x.scope("branch#"):
+            ends.append(branch(x))
+    return concat(*ends)
+
+
+def concat(*xs: Wire) -> Wire:
+    """Tensors joined over channels; one alone stays as it is."""
+    return xs[0] if len(xs) == 1 else xs[0].then(ops.Concat(), *xs[1:])
+
+
+def squeeze_excite(x: Wire, reduction: int = 16, *, weight: Law = laws.HE_OUT) -> Wire:
+    """Channels scaled by a gate computed from their means (Hu, Shen & Sun 2018, eq. 2–4)."""
+    with x.scope("squeeze"):
+        s = x.then(ops.Reduce("mean", (2, 3), keep=True))  # (B, C, 1, 1)
+        s = act(conv(s, max(x.channels // reduction, 1), 1, weight=weight, bias=laws.ZERO), "relu")
+        s = act(conv(s, x.channels, 1, weight=weight, bias=laws.ZERO), "sigmoid")
+        return x * s
+
+
+def attention(x: Wire, heads: int, *, weight: Law = laws.XAVIER, drop: float = 0.0) -> Wire:
+    """Multi-head self-attention over (B, T, D) with one layer for queries, keys and values (Vaswani et al. 2017).
+
+    Raises GraphError where D is no multiple of ``heads``.
+    """
+    width = x.shape[-1]
+    if width % heads:
+        raise GraphError(f"expected a width that is a multiple of {heads} heads, got {width}")
+    with x.scope("attention"):
+        qkv = linear(x, 3 * width, weight=weight).then(ops.Unflatten(-1, (3, heads, width // heads)))  # (B, T, 3, H, d)
+        q, k, v = (qkv.then(ops.Select(2, i)).then(ops.Permute((0, 2, 1, 3))) for i in range(3))  # (B, H, T, d)
+        y = q.then(ops.Attention(dropout=drop), k, v).then(ops.Permute((0, 2, 1, 3))).then(ops.Flatten(2))
+        return linear(y, width, weight=weight)
+
+
+def feed_forward(x: Wire, hidden: int, *, function: str = "gelu", weight: Law = laws.XAVIER, drop: float = 0.0) -> Wire:
+    """Two linear layers over the last axis with an activation between them; the width stays."""
+    y = dropout(act(linear(x, hidden, weight=weight), function), drop)
+    return dropout(linear(y, x.shape[-1], weight=weight), drop)
 
 
 def max_pool(x: Wire, kernel: Size = 2, stride: Size | None = None, padding: Size = 0, *, ceil: bool = False) -> Wire:
