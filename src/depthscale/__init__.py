@@ -11,6 +11,10 @@ __version__ = "0.1.0"
 
 # public name -> module that defines it; a module maps to itself
 _PUBLIC: dict[str, str] = {
+    "activation": "depthscale.theory.resolve",
+    "critical_line": "depthscale.theory.critical",
+    "critical_point": "depthscale.theory.critical",
+    "Estimate": "depthscale.numerics",
     "load_data": "depthscale.data",
     "DepthscaleError": "depthscale.errors",
 }
