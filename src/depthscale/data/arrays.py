@@ -98,13 +98,12 @@ def _frame_and_target(x: Any, y: Any, task: str | None) -> Raw:
     name = str(getattr(y, "name", None) or "y")
     while name in frame.columns:
         name += "_"
-    column = y if isinstance(y, pd.Series) else pd.Series(list(np.asarray(y)))
+    frame = frame.reset_index(drop=True)
     if not isinstance(y, pd.Series) and np.ndim(y) > 1:
         check_finite_table(frame, "X")
-        return Raw("arrays", frame.reset_index(drop=True), np.asarray(y))
-    return raw_from_frame(
-        frame.reset_index(drop=True).assign(**{name: column.to_numpy()}), name, name="X", task=task, notes=[]
-    )
+        return Raw("arrays", frame, _as_array(y, "y"))
+    column = y.reset_index(drop=True) if isinstance(y, pd.Series) else pd.Series(list(y))
+    return raw_from_frame(frame.assign(**{name: column}), name, name="arrays", task=task, notes=[])
 
 
 def _member(archive: Any, key: str, path: Path) -> NDArray[Any]:

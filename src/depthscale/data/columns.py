@@ -26,6 +26,7 @@ from depthscale.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
+HUGE = 1e150  # values are cut here first, so that their squares are still finite
 CLIP = 10.0  # in standard deviations: no single new value may swamp a network
 HEAVY_TAIL = 8.0  # a training value further out than this many standard deviations makes a column heavy-tailed
 MAX_LEVELS = 32
@@ -199,6 +200,7 @@ def to_days(column: pd.Series[Any], form: str) -> NDArray[np.float64]:
 
 
 def _tame(values: NDArray[np.float64], asinh: tuple[float, float] | None) -> NDArray[np.float64]:
+    values = np.clip(values, -HUGE, HUGE)
     return values if asinh is None else np.arcsinh((values - asinh[0]) / asinh[1])
 
 
@@ -226,14 +228,13 @@ def _number(name: str, values: NDArray[np.float64]) -> tuple[Number, str | None]
     """Imputation and scale of a numeric column that varies."""
     gone = np.isnan(values)
     fill = float(np.median(values[~gone]))
-    filled = np.where(gone, fill, values)
+    filled = np.clip(np.where(gone, fill, values), -HUGE, HUGE)
     tails, note = None, None
-    with np.errstate(over="ignore", invalid="ignore"):
-        spread = float(filled.std())
-        far = float(np.abs(filled - filled.mean()).max()) / spread if spread > 0 else math.inf
-    if not (math.isfinite(far) and far <= HEAVY_TAIL) and len(np.unique(values[~gone])) > 2:
-        quarter, three = np.percentile(values[~gone], (25, 75))
-        scale = float(three - quarter) or (spread if 0 < spread < math.inf else 1.0)
+    spread = float(filled.std())
+    far = float(np.abs(filled - filled.mean()).max()) / spread if spread > 0 else math.inf
+    if far > HEAVY_TAIL and len(np.unique(values[~gone])) > 2:
+        quarter, three = np.percentile(filled[~gone], (25, 75))
+        scale = float(three - quarter) or spread or 1.0
         tails, note = (fill, scale), f"column {name!r} is heavy-tailed: taken as asinh((v - {fill:g}) / {scale:g})"
     tamed = _tame(filled, tails)
     std = float(tamed.std())
@@ -278,7 +279,7 @@ def _fit_text(column: pd.Series[Any], present: pd.Series[Any]) -> tuple[Column |
             few = f"{len(stray)} text value(s) such as {str(stray.iloc[0])!r}"
             note = f"column {name!r} read as numbers; {few} are taken as missing"
         return fitted, note
-    for form in _date_formats(present):
+    for form in date_formats(present):
         return _fit_date(name, to_days(column, form), form)
     distinct = int(present.astype(str).nunique())
     if len(present) >= ID_ROWS and distinct == len(present):
@@ -288,7 +289,7 @@ def _fit_text(column: pd.Series[Any], present: pd.Series[Any]) -> tuple[Column |
     return _fit_category(column, present)
 
 
-def _date_formats(present: pd.Series[Any]) -> list[str]:
+def date_formats(present: pd.Series[Any]) -> list[str]:
     """The formats under which every value is a date, the first few values deciding quickly that it is not."""
     head = present.iloc[:20]
     return [

@@ -11,6 +11,7 @@ import math
 import os
 import struct
 import sys
+import warnings
 import zlib
 from pathlib import Path
 
@@ -91,7 +92,9 @@ def _fetch() -> list[NDArray[np.uint8]]:
     from sklearn.datasets import fetch_openml
 
     try:
-        bunch = fetch_openml("mnist_784", version=1, as_frame=False, parser="liac-arff")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a stale cache
+            bunch = fetch_openml("mnist_784", version=1, as_frame=False, parser="liac-arff")
     except Exception as error:  # the network fails in many ways, and every one of them ends in the same advice
         folders = " or ".join(str(folder) for folder in data_folders("mnist"))
         unset = "" if os.environ.get("DEPTHSCALE_DATA") else ", or set DEPTHSCALE_DATA to the folder that has mnist/"

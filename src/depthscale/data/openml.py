@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 
 from depthscale.data.raw import Raw
@@ -21,7 +22,9 @@ def read_openml(source: str, target: str | Sequence[str] | None, task: str | Non
     from sklearn.datasets import fetch_openml
 
     try:
-        bunch = fetch_openml(name, version=int(version) if version else "active", as_frame=True, parser="auto")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a cache that is stale or a data set with several versions
+            bunch = fetch_openml(name, version=int(version) if version else "active", as_frame=True, parser="auto")
     except ImportError as error:
         raise DataError(f"Reading {source} needs pandas, which is not installed: pip install pandas.") from error
     except Exception as error:  # the network fails in many ways, and every one of them ends in the same advice

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from depthscale.data.columns import date_formats
 from depthscale.data.raw import Raw
 from depthscale.errors import DataError
 
@@ -97,8 +98,15 @@ def _target_columns(frame: pd.DataFrame, target: str | Sequence[str] | None, nam
         if wanted not in columns:
             near = _nearest(wanted, columns)
             hint = f"; did you mean {near!r}?" if near else "."
+            if any(map(_looks_like_value, columns)):
+                hint = "; the first row, which must hold the columns' names, looks like data."
             raise DataError(f"{name} has no column {wanted!r}; its columns are {shown}{hint}")
     return names
+
+
+def _looks_like_value(column: str) -> bool:
+    """True for a column name such as 5.1, which is rather a cell of a file without a header."""
+    return re.fullmatch(r"[-+]?\d*\.\d+(e[-+]?\d+)?", column, re.IGNORECASE) is not None
 
 
 def _nearest(wanted: str, columns: list[str]) -> str | None:
@@ -126,6 +134,8 @@ def _column_values(column: pd.Series[Any], task: str | None) -> NDArray[Any]:
     stray = values[np.isnan(numbers)]
     if len(stray) == 0:
         return numbers
+    if len(stray) == len(values) and date_formats(column):
+        raise DataError(f"The target {str(column.name)!r} holds dates; give it as a number, say of days.")
     if len(stray) <= 0.1 * len(values) and task != "classification":
         raise DataError(
             f"The target {str(column.name)!r} holds numbers but for {len(stray)} text(s) such as {str(stray[0])!r}; "
@@ -153,6 +163,8 @@ def _read_csv(path: Path, notes: list[str]) -> pd.DataFrame:
     if not head.strip():
         raise DataError(f"{path} is empty; a CSV file with a header row and rows below it was expected.")
     encoding = _encoding(head)
+    if b"\0" in head and encoding != "utf-16":
+        raise DataError(f"{path} is not a text file; a CSV file was expected.")
     separator = "\t" if ".tsv" in path.suffixes else _separator(head.decode(encoding, errors="ignore"))
     try:
         frame = _parse(path, separator, encoding, ".")
@@ -166,6 +178,9 @@ def _read_csv(path: Path, notes: list[str]) -> pd.DataFrame:
         notes.append(f"Columns are separated by {separator!r}.")
     if encoding not in ("utf-8-sig", "utf-16"):
         notes.append(f"The file is not UTF-8 and was read as {encoding}.")
+    odd = next((str(column) for column in frame.columns if _looks_like_value(str(column))), None)
+    if odd is not None:
+        notes.append(f"The first row is read as the columns' names, though {odd!r} looks like data; add a header row.")
     return frame
 
 

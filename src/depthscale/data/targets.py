@@ -62,17 +62,15 @@ def resolve(
         return _labelled(y, what, notes)
     whole, distinct = _whole(y)
     if task is None:
-        if not whole:
+        if not whole or (distinct == 1 and not image):
             task = "regression"
         else:
             few = distinct == 2 or (distinct <= MAX_INTEGER_CLASSES and distinct * MIN_ROWS_PER_INTEGER <= len(y))
             task = "classification" if few or image else "regression"
             other = "regression" if task == "classification" else "classification"
-            if distinct > 1:
-                notes = (
-                    *notes,
-                    f'{what} has {distinct} whole-number values: read as {task}; task="{other}" overrides.',
-                )
+            if not image:
+                said = f'{what} has {distinct} whole-number values: read as {task}; task="{other}" overrides.'
+                notes = (*notes, said)
     return _numbers(y[:, None], what, notes) if task == "regression" else _labelled(y, what, notes)
 
 
