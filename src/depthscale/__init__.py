@@ -15,6 +15,7 @@ _PUBLIC: dict[str, str] = {
     "critical_line": "depthscale.theory.critical",
     "critical_point": "depthscale.theory.critical",
     "Estimate": "depthscale.numerics",
+    "fit": "depthscale.train",
     "load_data": "depthscale.data",
     "DepthscaleError": "depthscale.errors",
 }

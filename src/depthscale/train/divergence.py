@@ -30,6 +30,11 @@ class Divergence:
     loss: float
     detail: str
 
+    def event(self) -> dict[str, Any]:
+        """As fields of a record's event, whose own kind is "diverged"."""
+        fields = dict(vars(self))
+        return {"how": fields.pop("kind"), **fields}
+
     def __str__(self) -> str:
         return f"diverged at step {self.step}: {self.detail}"
 
@@ -80,19 +85,20 @@ def find_nonfinite(
     model = _detached(model)
     with torch.enable_grad(), _autocast(x, precision):
         out, seen = watch(model, x)
-        for value in seen.values():
-            if value.requires_grad:
-                value.retain_grad()
+        for tensor in seen.values():
+            if tensor.requires_grad:
+                tensor.retain_grad()
         loss = loss_of(out)
-    forward = _forward(model, x, seen, float(loss), step)
+    value = loss.item()
+    forward = _forward(model, x, seen, value, step)
     if forward is not None:
         return forward
-    if not math.isfinite(float(loss)):
-        return Divergence(step, "loss", None, float(loss), f"the loss is {float(loss)} though every output is finite")
+    if not math.isfinite(value):
+        return Divergence(step, "loss", None, value, f"the loss is {value} though every output is finite")
     if not model.training:
         return None
     loss.backward()  # type: ignore[no-untyped-call]
-    return _backward(model, seen, float(loss), step)
+    return _backward(model, seen, value, step)
 
 
 def _detached(model: nn.Module) -> nn.Module:

@@ -64,11 +64,11 @@ def _built(network: Graph | nn.Module, config: TrainConfig) -> nn.Module:
 def suggest(dataset: DatasetLike, **changes: Any) -> TrainConfig:
     """A configuration that suits a data set's size and kind, ``changes`` applied on top.
 
-    AdamW on one cycle; small batches for few rows; images get random shifts of a fourteenth of their width (nothing
-    that could turn one class into another).
+    AdamW on one cycle of ten epochs; small batches for few rows; images get random shifts of a 28th of their width
+    (nothing that could turn one class into another).
     """
     rows, shape = len(dataset.train.y), dataset.train.x.shape[1:]
     values: dict[str, Any] = {"batch": 128 if rows >= 5_000 else 32, "lr": 3e-3}
     if len(shape) == 3 and min(shape[1:]) >= 7:
-        values["augment"] = Augment(shift=max(1, round(min(shape[1:]) / 14)))
+        values["augment"] = Augment(shift=max(1, round(min(shape[1:]) / 28)))
     return TrainConfig(**{**values, **changes})

@@ -279,7 +279,7 @@ class Trainer:
 
     def _diverge(self, factors: list[float], loss: float) -> None:
         self.divergence = locate(self.engine, self._good, factors, loss)
-        self._keeper.write("diverged", **vars(self.divergence))
+        self._keeper.write("diverged", **self.divergence.event())
 
     def _sound(self) -> bool:
         """Whether the weights are finite, and so worth going back to."""
@@ -315,7 +315,7 @@ class Trainer:
         if metrics is not None and not math.isfinite(metrics.loss):
             if self._sound():
                 self.divergence = locate_in_validation(e, metrics.loss)
-                self._keeper.write("diverged", **vars(self.divergence))
+                self._keeper.write("diverged", **self.divergence.event())
             return "diverged"
         stop = self._judge(report, metrics)
         self._sum, self._steps, self._epoch_seconds = 0.0, 0, 0.0
@@ -360,7 +360,8 @@ class Trainer:
         if self.engine.step % self.engine.steps_per_epoch != 0 and self._steps > 0:
             if self._losses and not self._look(1.0):
                 return "diverged"
-            return self._close_epoch(self._factors[-1] if self._factors else 0.0) or "finished"
+            if status := self._close_epoch(self._factors[-1] if self._factors else 0.0):
+                return status
         return "finished" if self._sound() else "diverged"
 
     def _pause(self) -> str:
