@@ -2,7 +2,9 @@
 
 Colours start from what a node is (its op, its place among inputs and outputs, whom it shares parameters with) and
 are refined by what feeds it and what it feeds until they stop splitting (Weisfeiler & Leman 1968). Most networks
-then have a colour per node and are done. Ties are broken exactly: every member of a tied class is singled out in
+then have a colour per node and are done. Parts that are tied as a whole and may be swapped with nothing else moved
+(the equal branches of a block) are told apart in one go, since every order of them gives the same graph. What is then
+left of ties is broken exactly: every member of a tied class is singled out in
 turn, the refinement repeated, and the least certificate kept; members that a symmetry found on the way maps onto one
 another are tried once (McKay 1981), so that a hundred equal branches cost a hundred refinements, not 100!.
 """
@@ -89,6 +91,67 @@ class _Refiner:
             up[i] = _digest(down[i], *sorted(b"%d" % place + up[user] for place, user in self.users[i]))
         return up
 
+    def tell_parts_apart(self, colours: Colours) -> Colours:
+        """Colours with all parts that may be swapped freely marked by a running number, until there are none.
+
+        Swaps of disjoint parts generate every order of them, so the numbers given are as good as any others.
+        """
+        while True:
+            marked = list(colours)
+            for group in self._interchangeable(colours):
+                for place, part in enumerate(group):
+                    for i in part:
+                        marked[i] = _digest(colours[i], b"part %d" % place)
+            if marked == colours:
+                return colours
+            colours = self.refine(marked)
+
+    def _interchangeable(self, colours: Colours) -> list[list[list[int]]]:
+        """Groups of two or more parts (in the order of their colours) that may be swapped in pairs."""
+        counts = Counter(colours)
+        tied = {i for i, colour in enumerate(colours) if counts[colour] > 1}
+        alike: dict[tuple[bytes, ...], list[list[list[int]]]] = defaultdict(list)
+        for part in self._parts(tied):
+            part.sort(key=colours.__getitem__)
+            signature = tuple(colours[i] for i in part)
+            if len(set(signature)) < len(signature):
+                continue  # tied within itself: no one way to lay it over another
+            for group in alike[signature]:
+                if self._swap(group[0], part):
+                    group.append(part)
+                    break
+            else:
+                alike[signature].append([part])
+        return [group for groups in alike.values() for group in groups if len(group) > 1]
+
+    def _parts(self, members: set[int]) -> list[list[int]]:
+        """The members in connected pieces."""
+        parts, left = [], set(members)
+        while left:
+            front = [left.pop()]
+            part: list[int] = []
+            while front:
+                i = front.pop()
+                part.append(i)
+                around = {*self.sources[i], *(user for _, user in self.users[i])} & left
+                left -= around
+                front.extend(around)
+            parts.append(part)
+        return parts
+
+    def _swap(self, a: list[int], b: list[int]) -> bool:
+        """Whether exchanging a[i] with b[i] for all i and nothing else leaves the graph as it is."""
+        image = dict(zip((*a, *b), (*b, *a), strict=True))
+        for i, j in zip(a, b, strict=True):
+            if i in self.partners or j in self.partners:
+                return False
+            fed = [image.get(s, s) for s in self.sources[i]]
+            if (sorted(fed) != sorted(self.sources[j])) if self.commutes[i] else (fed != self.sources[j]):
+                return False
+            if sorted((p, image.get(u, u)) for p, u in self.users[i]) != sorted(self.users[j]):
+                return False
+        return True
+
 
 Leaf = tuple[bytes, list[int]]  # certificate, nodes in the order of their colours
 
@@ -174,5 +237,6 @@ def canonical_key(graph: Graph, *, laws: bool = True) -> str:
     With ``laws=False`` the laws of the parameters are left out: the key of the architecture alone.
     """
     refiner = _Refiner(graph, laws)
-    certificate, _ = _Search(refiner).best(refiner.refine(refiner.start), [])
+    colours = refiner.tell_parts_apart(refiner.refine(refiner.start))
+    certificate, _ = _Search(refiner).best(colours, [])
     return certificate.hex()
