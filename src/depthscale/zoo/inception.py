@@ -45,7 +45,7 @@ def fork(*branches: Branch) -> Step:
     """Branches side by side, joined over channels."""
 
     def step(x: Wire, style: Style) -> Wire:
-        return blocks.parallel(x, *(lambda y, b=b: run(y, style, b) for b in branches))  # type: ignore[misc]
+        return blocks.parallel(x, *(lambda y, b=b: run(y, style, b) for b in branches))
 
     return step
 

@@ -131,6 +131,6 @@ def inception_v2(
     style = Style(norm=norm, act=act, weight=laws.HE)
     net = Builder()
     x = stem(image(net, in_channels, image_size), style, is_small(image_size, small))
-    out = stages(x, style, [[module_v2(*row) for row in rows] for rows in V2])  # type: ignore[arg-type]
+    out = stages(x, style, [[module_v2(*row) for row in rows] for rows in V2])
     with net.scope("head"):
         return net.graph(blocks.classifier(out[-1], num_classes, drop=dropout, weight=laws.LECUN))
