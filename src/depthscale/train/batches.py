@@ -77,7 +77,7 @@ def fingerprint(dataset: DatasetLike) -> str:
     if given is not None:
         return str(given)
     parts = [np.ascontiguousarray(a) for s in (dataset.train, dataset.val) for a in (s.x, s.y)]
-    return "-".join(f"{zlib.crc32(memoryview(a.reshape(-1).view(np.uint8))):08x}" for a in parts)
+    return "-".join(f"{zlib.crc32(a.reshape(-1).view(np.uint8).data):08x}" for a in parts)
 
 
 class Batches:
