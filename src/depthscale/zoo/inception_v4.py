@@ -120,9 +120,7 @@ def inception_v4(
 ) -> Graph:
     """Inception v4; ``small`` (by default for images below 112 pixels): one 3 × 3 convolution as the stem."""
     style = Style(norm=norm, act=act, weight=laws.HE, eps=1e-3)
-    return _network(
-        STEM_V4, conv(384, 3), STAGES_V4, num_classes, in_channels, image_size, small, style, dropout
-    )  # fmt: skip
+    return _network(STEM_V4, conv(384, 3), STAGES_V4, num_classes, in_channels, image_size, small, style, dropout)
 
 
 @sized
@@ -138,6 +136,4 @@ def inception_resnet_v2(
 ) -> Graph:
     """Inception-ResNet-v2; ``small`` (by default for images below 112 pixels): one 3 × 3 convolution as the stem."""
     style = Style(norm=norm, act=act, weight=laws.HE, eps=1e-3)
-    return _network(
-        V3_STEM, conv(192, 3), STAGES_RESNET, num_classes, in_channels, image_size, small, style, dropout
-    )  # fmt: skip
+    return _network(V3_STEM, conv(192, 3), STAGES_RESNET, num_classes, in_channels, image_size, small, style, dropout)

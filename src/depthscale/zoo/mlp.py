@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from depthscale.errors import GraphError
 from depthscale.graph import Builder, Graph, Wire, blocks, laws, ops
 from depthscale.graph.laws import Law
+from depthscale.zoo.images import Size, sides
 
 
 def mlp(
@@ -51,6 +52,23 @@ def mlp(
         x = blocks.act(blocks.norm(x, norm), act)
     with net.scope("head"):
         return net.graph(x.then(ops.Linear(widths[-1], last if hidden else first, bias)))
+
+
+def mlp_classifier(
+    num_classes: int = 10,
+    *,
+    in_channels: int = 1,
+    image_size: Size = 28,
+    hidden: Sequence[int] = (256, 256),
+    act: str = "relu",
+    residual: bool = False,
+    norm: str = "none",
+    dropout: float = 0.0,
+) -> Graph:
+    """``mlp`` on flattened images."""
+    shape = (in_channels, *sides(image_size))
+    widths = (math.prod(shape), *hidden, num_classes)
+    return mlp(widths, act, input_shape=shape, residual=residual, norm=norm, dropout=dropout)
 
 
 def _residual_layer(

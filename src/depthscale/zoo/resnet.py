@@ -198,7 +198,14 @@ def senet154(
 
 @sized
 def resnet_cifar(
-    depth: int = 20, num_classes: int = 10, *, in_channels: int = 3, image_size: Size = 32, shortcut: str = "pad"
+    depth: int = 20,
+    num_classes: int = 10,
+    *,
+    in_channels: int = 3,
+    image_size: Size = 32,
+    shortcut: str = "pad",
+    preactivation: bool = False,
+    drop_path: float = 0.0,
 ) -> Graph:
     """ResNet-20, -32, -44, -56, -110 for small images: three stages of (depth − 2)/6 basic blocks (He et al., 4.2)."""
     if depth < 8 or (depth - 2) % 6:
@@ -206,7 +213,7 @@ def resnet_cifar(
     stages = ((depth - 2) // 6,) * 3
     return resnet(
         18, num_classes, in_channels=in_channels, image_size=image_size, small=True, stages=stages, width=16,
-        shortcut=shortcut,
+        shortcut=shortcut, preactivation=preactivation, drop_path=drop_path,
     )  # fmt: skip
 
 
