@@ -100,7 +100,7 @@ class GraphModule(nn.Module):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._program = _compiled(self.graph, ())
+        self.__dict__["_program"] = _compiled(self.graph, ())
 
 
 @lru_cache(maxsize=128)

@@ -112,6 +112,8 @@ def _check_paths(graph: Graph, leaves: Mapping[str, Layer]) -> None:
             name = name.rpartition(".")[0]
             scopes.add(name)
     for name in leaves:
+        if "training" in name.split("."):
+            raise GraphError(f"expected names other than 'training', which torch modules use, got {name!r}; rename it")
         if name in scopes:
             raise GraphError(
                 f"expected shared parameters to have a name of their own, got {name!r}, which is a scope; "
