@@ -22,7 +22,7 @@ def read_npz(path: Path) -> Raw:
     """The arrays x and y, or x_train, y_train, x_test, y_test (and x_val, y_val), of an NPZ file; never unpickled."""
     pieces: list[tuple[int, NDArray[Any], NDArray[Any]]] = []
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             keys = {key.lower(): key for key in archive.files}
             if {"x", "y"} <= set(keys):
                 pieces.append((0, _member(archive, keys["x"], path), _member(archive, keys["y"], path)))

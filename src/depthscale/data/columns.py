@@ -30,11 +30,12 @@ HUGE = 1e150  # values are cut here first, so that their squares are still finit
 CLIP = 10.0  # in standard deviations: no single new value may swamp a network
 HEAVY_TAIL = 8.0  # a training value further out than this many standard deviations makes a column heavy-tailed
 MAX_LEVELS = 32
-RARE = 0.005  # a level in a smaller share of the training rows than this is pooled
+RARE = 0.005  # a level in a smaller share of the training rows than this is pooled,
+RARE_ROWS = 10  # ... unless that share is more rows than this
 ID_ROWS = 20  # texts that never repeat in at least so many rows identify rows
 STRAY_TEXT = 0.1  # a text column is one of numbers when at most this share of its values is not
 CYCLES = {"year": 365.2425, "week": 7.0, "day": 1.0}  # in days
-DATE_FORMATS = ("ISO8601", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%Y/%m/%d")
+DATE_FORMATS = ("ISO8601", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y")
 ID_NAME = re.compile(r"(?i:unnamed: \d+|index|row|row_?number|id|.*[_ .-]id)|.*[a-z0-9]I[dD]")
 
 
@@ -248,11 +249,13 @@ def _fit_category(column: pd.Series[Any], present: pd.Series[Any]) -> tuple[Colu
     levels, counts = np.unique(texts, return_counts=True)
     missing = len(present) < rows
     if len(levels) == 1 and not missing:
-        return None, f"column {name!r} dropped: it is constant ({levels[0]!r})"
+        return None, f"column {name!r} dropped: it is constant ({str(levels[0])!r})"
     order = np.lexsort((levels, -counts))
-    enough = counts[order] >= max(1, RARE * rows)
+    enough = counts[order] >= min(RARE * rows, RARE_ROWS)
     kept = [str(v) for v in levels[order][enough][:MAX_LEVELS]]
     pooled = len(levels) - len(kept)
+    if not kept:
+        return None, f"column {name!r} dropped: {len(levels)} different texts in {rows} rows are too few of each"
     if pooled == 1:  # pooling a single level would only rename it
         kept, pooled = [str(v) for v in levels[order]], 0
     note = None

@@ -116,7 +116,7 @@ class TableInputs:
             if raw.ndim != 2 or raw.shape[1] != len(self.raw):
                 raise DataError(f"An array of rows must have the {len(self.raw)} raw columns, but got {raw.shape}.")
             return pd.DataFrame(raw, columns=list(self.raw))
-        if isinstance(raw, Mapping) and not any(isinstance(v, list | tuple | np.ndarray) for v in raw.values()):
+        if isinstance(raw, Mapping) and all(np.ndim(v) == 0 for v in raw.values()):
             raw = [raw]
         frame = pd.DataFrame(raw)
         frame.columns = frame.columns.map(str)

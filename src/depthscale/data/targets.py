@@ -53,6 +53,8 @@ def resolve(
             raise DataError('These data have classes, not numbers, as their target; leave out task="regression".')
         return _check_classes(Resolved(y.astype(np.int64), labels), what)
     y, notes = _simplify(y, what, task)
+    if notes:  # one-hot rows can only mean classes
+        task = "classification"
     if y.ndim == 2:
         return _numbers(y, what, notes)
     numeric = y.dtype.kind in "iuf"
