@@ -1,6 +1,7 @@
 """The step: against a loop written by hand, and which parameters decay."""
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -46,7 +47,9 @@ def test_decay_spares_biases_norms_and_scalars() -> None:
     }
 
 
-def by_hand(model: nn.Module, toy: Any, config: TrainConfig, optimiser: torch.optim.Optimizer, steps: int) -> None:
+def by_hand(
+    model: nn.Module, toy: Any, config: TrainConfig, optimiser: torch.optim.Optimizer, steps: int, schedule: Any = None
+) -> None:
     x, y = torch.from_numpy(toy.train.x), torch.from_numpy(toy.train.y)
     rows = Batches(x, y, config.batch, config.seed)
     for step in range(steps):
@@ -58,6 +61,8 @@ def by_hand(model: nn.Module, toy: Any, config: TrainConfig, optimiser: torch.op
         if config.clip is not None:
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         optimiser.step()
+        if schedule is not None:
+            schedule.step()
 
 
 @pytest.mark.parametrize("clip", [None, 0.1])
@@ -87,6 +92,21 @@ def test_training_is_what_one_writes_by_hand(kind: str, clip: float | None) -> N
     fit(model, toy, config=config.with_(keep_best=False), progress=False)
     for a, b in zip(model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)  # fused and unfused kernels round differently
+
+
+def test_the_schedule_reaches_the_optimiser() -> None:
+    toy, model = numbers(), mlp()
+    other = copy.deepcopy(model)
+    config = TrainConfig(Budget(steps=30), batch=32, optimiser="sgd", lr=0.1, weight_decay=0.0, keep_best=False)
+    config = config.with_(schedule="cosine", warmup=0.0, final_lr=0.1)
+    optimiser = torch.optim.SGD(other.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 30, eta_min=0.01)
+    by_hand(other, toy, config, optimiser, 30, cosine)
+    result = fit(model, toy, config=config, progress=False)
+    for a, b in zip(model.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    last = 0.01 + 0.09 * (1 + math.cos(math.pi * 29 / 30)) / 2
+    assert result.history[-1].lr == pytest.approx(last, rel=1e-9)
 
 
 def test_average_in_closed_form() -> None:

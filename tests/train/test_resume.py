@@ -16,7 +16,7 @@ import torch
 from depthscale.errors import TrainingError
 from depthscale.record import read
 from depthscale.train import Augment, Budget, TrainConfig, Trainer, TrainResult, fit, read_checkpoint
-from tests.train.toys import convnet, images, mlp, numbers, same_weights
+from tests.train.toys import convnet, images, mlp, noise, numbers, same_weights
 
 # everything with a state, at once
 EVERYTHING = TrainConfig(
@@ -168,6 +168,29 @@ def test_a_finished_run_is_not_run_again_but_can_be_given_more(tmp_path: Path) -
     trainer.run()
     trainer.extend(Budget(epochs=6))
     assert equal(trainer.run(), whole(longer))
+
+
+def test_the_best_weights_come_back_too(tmp_path: Path) -> None:
+    """Validation soon gets worse here, so the best lies before the pause."""
+    config = TrainConfig(Budget(epochs=40), batch=32, lr=0.05, schedule="constant", warmup=0.0)
+    trainer = Trainer(mlp((20, 64, 1)), noise(), config, out=tmp_path, progress=False)
+    trainer.run(until=Budget(epochs=20))
+    trainer.close()
+    resumed = fit(mlp((20, 64, 1), seed=1), noise(), config=config, out=tmp_path, resume=True, progress=False)
+    assert resumed.best is not None
+    assert resumed.best.epoch < 20
+    assert equal(resumed, fit(mlp((20, 64, 1)), noise(), config=config, progress=False))
+
+
+def test_work_behind_the_last_checkpoint_is_recorded_once(tmp_path: Path) -> None:
+    trainer = Trainer(convnet(), images(), EVERYTHING, out=tmp_path, progress=False)
+    trainer.run(until=Budget(steps=STEPS + 2))
+    early = (tmp_path / "checkpoint.safetensors").read_bytes()
+    trainer.run()
+    trainer.close()
+    (tmp_path / "checkpoint.safetensors").write_bytes(early)  # as if killed before any later one
+    assert equal(fit(convnet(), images(), config=EVERYTHING, out=tmp_path, resume=True, progress=False), whole())
+    assert [e["epoch"] for e in read(tmp_path / "run.jsonl").of("epoch")] == [1, 2, 3, 4]
 
 
 def test_running_on_without_resume_is_refused(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from depthscale.errors import TrainingError
 from depthscale.record import Record, read
 from depthscale.train import Augment, Budget, EpochReport, TrainConfig, Trainer, evaluate, fit, suggest
 from depthscale.train.engine import Engine
-from tests.train.toys import Split, Toy, convnet, images, mlp, numbers, same_weights
+from tests.train.toys import Split, convnet, images, mlp, noise, numbers, same_weights
 
 CONFIG = TrainConfig(Budget(epochs=5), batch=32, lr=0.01)
 
@@ -134,14 +134,6 @@ def test_several_limits() -> None:
 
 
 # --- early stopping, hooks ----------------------------------------------------------------------------------------
-
-
-def noise(rows: int = 200) -> Toy:
-    """Nothing to be learned, so validation soon gets worse."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((2 * rows, 20), dtype=np.float32)
-    y = rng.standard_normal((2 * rows, 1)).astype(np.float32)
-    return Toy("regression", Split(x[:rows], y[:rows]), Split(x[rows:], y[rows:]))
 
 
 def test_early_stopping_gives_the_best_weights_back() -> None:

@@ -40,6 +40,14 @@ def numbers(rows: int = 200, val: int = 80, features: int = 5, targets: int = 2,
     return Toy("regression", Split(x[:rows], y[:rows]), Split(x[rows:], y[rows:]))
 
 
+def noise(rows: int = 200) -> Toy:
+    """Nothing to be learned, so validation soon gets worse."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2 * rows, 20), dtype=np.float32)
+    y = rng.standard_normal((2 * rows, 1)).astype(np.float32)
+    return Toy("regression", Split(x[:rows], y[:rows]), Split(x[rows:], y[rows:]))
+
+
 def convnet(seed: int = 0, classes: int = 3) -> nn.Module:
     """Something of everything that is awkward to resume: batch norm, dropout, a counter buffer."""
     with torch.random.fork_rng(devices=[]):
