@@ -14,6 +14,8 @@ _PUBLIC: dict[str, str] = {
     "activation": "depthscale.theory.resolve",
     "critical_line": "depthscale.theory.critical",
     "critical_point": "depthscale.theory.critical",
+    "depth_scale": "depthscale.theory.phase",
+    "phase_diagram": "depthscale.theory.phase",
     "Estimate": "depthscale.numerics",
     "fit": "depthscale.train",
     "load_data": "depthscale.data",

@@ -177,14 +177,19 @@ def pair_mean(
 
 
 def _midpoints(mesh: Mesh, other: Mesh | None, reach: float) -> Array:
-    """Midpoints of all pairs of breaks, one in u1 and one in u2."""
+    """Where the inner integral may bend: midpoints of all pairs of breaks, one in u1 and one in u2, with the distance
+    d at which the two meet: (2, K). Single breaks have distance 0.
+    """
     first = np.array([b.x for b in mesh.breaks(reach)])
     second = first if other is None else np.array([b.x for b in other.breaks(reach)])
-    points = np.unique((first[:, None] + second[None, :]) / 2) if len(first) and len(second) else np.zeros(0)
-    if len(points) > _MAX_MIDPOINTS:  # dense kinks: those in the middle matter most
-        points = np.sort(points[np.argsort(np.abs(points), kind="stable")[:_MAX_MIDPOINTS]])
-    singles = np.concatenate([first, second])[:_MAX_MIDPOINTS]
-    return np.unique(np.concatenate([points, singles]))
+    singles = np.unique(np.concatenate([first, second]))
+    middle = ((first[:, None] + second[None, :]) / 2).ravel()
+    apart = np.abs(first[:, None] - second[None, :]).ravel() / 2
+    pairs = np.stack([np.concatenate([singles, middle]), np.concatenate([0 * singles, apart])])
+    pairs = np.unique(pairs, axis=1)
+    if pairs.shape[1] > _MAX_MIDPOINTS:  # dense kinks: those in the middle matter most
+        pairs = pairs[:, np.argsort(np.abs(pairs[0]), kind="stable")[:_MAX_MIDPOINTS]]
+    return pairs
 
 
 def _outer_cuts(cuts: Array, cuts2: Array | None, kinks: Array, sigma_a: Array, sigma_d: Array, m: Array) -> Array:
@@ -194,9 +199,11 @@ def _outer_cuts(cuts: Array, cuts2: Array | None, kinks: Array, sigma_a: Array, 
     parts = [np.broadcast_to(z_cuts, (len(m), len(z_cuts))), (cuts - m[:, None]) / scale]
     if cuts2 is not None:
         parts.append((cuts2 - m[:, None]) / scale)
-    if len(kinks):
+    if kinks.shape[1]:
         grades = np.concatenate([-_GRADES[:0:-1], _GRADES])
-        graded = kinks[None, :, None] + sigma_d[:, None, None] * grades  # (B, K, G)
+        graded = kinks[0, None, :, None] + sigma_d[:, None, None] * grades  # (B, K, G)
+        felt = kinks[1] <= gaussian_cuts()[-1] * sigma_d[:, None]  # (B, K): the two breaks can meet
+        graded = np.where(felt[:, :, None], graded, np.inf)
         parts.append(((graded - m[:, None, None]) / scale[:, :, None]).reshape(len(m), -1))
     return np.concatenate(parts, axis=1)
 

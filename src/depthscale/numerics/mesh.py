@@ -5,7 +5,7 @@ below 1e-13 of the function's size there). Panels that are not are halved. What 
 halving closes in on it to the last bits, and it becomes a cut. Singularities that happen to lie on a cut are found by
 comparing the two sides. The mesh is laid octave by octave, as far out as somebody needs it.
 
-Stated limits: structure narrower than about 1e-2 that no sample point meets is not seen; a function with more than
+Stated limits: structure narrower than about 3e-2 that no sample point meets is not seen; a function with more than
 ``_MAX_PANELS`` panels (noise, or very fast oscillation) is reported as unresolved.
 """
 
@@ -23,7 +23,10 @@ from depthscale.numerics.panels import legendre
 _N = 16
 _TOL = 2e-13
 _MAX_PANELS = 40_000
-_FIRST = np.concatenate([-np.arange(8.0, 0.0, -1.0), np.arange(0.0, 9.0)])
+_FIRST = np.array([-8.0, -4.0, -2.0, 0.0, 2.0, 4.0, 8.0])
+# where each panel is compared with its series, besides the Gauss points: its very ends, where a kink could hide, and
+# points in between that no lattice meets twice
+_PROBES = np.concatenate([[1e-12, 1.0 - 1e-12], np.sort((np.arange(1, 39) * 0.6180339887498949) % 1.0)])
 
 Function = Callable[[Array], Array]
 
@@ -34,6 +37,12 @@ def _to_legendre() -> Array:
     x, w = legendre(_N)
     basis = np.polynomial.legendre.legvander(2 * x - 1, _N - 1)  # (node, degree)
     return np.asarray((basis * w[:, None]).T * (2 * np.arange(_N) + 1)[:, None])
+
+
+@lru_cache(maxsize=1)
+def _at_probes() -> Array:
+    """Legendre polynomials at the probes: (probes, N)."""
+    return np.asarray(np.polynomial.legendre.legvander(2 * _PROBES - 1, _N - 1))
 
 
 @lru_cache(maxsize=1)
@@ -97,15 +106,12 @@ class Mesh:
 
 
 def _coefficients(f: Function, left: Array, width: Array) -> tuple[Array, Array]:
-    """Legendre coefficients of f on each panel (P, N), and how far the series misses f at the panel's ends (P,).
-
-    The Gauss points leave half a per cent at either end unseen, where a kink could hide: hence the second answer.
-    """
-    x = np.concatenate([legendre(_N)[0], [1e-12, 1.0 - 1e-12]])
+    """Legendre coefficients of f on each panel (P, N), and how far the series misses f at the probes (P,)."""
+    x = np.concatenate([legendre(_N)[0], _PROBES])
     with np.errstate(all="ignore"):
-        values = f((left[:, None] + width[:, None] * x).ravel()).reshape(-1, _N + 2)
+        values = f((left[:, None] + width[:, None] * x).ravel()).reshape(-1, len(x))
         series = np.asarray(values[:, :_N] @ _to_legendre().T)
-        missed = np.abs(values[:, _N:] - series @ np.stack([_ends()[0][0], _ends()[1][0]]).T).max(axis=1)
+        missed = np.abs(values[:, _N:] - series @ _at_probes().T).max(axis=1)
     return series, np.asarray(missed)
 
 

@@ -55,7 +55,7 @@ def all_roots(function: BatchFunction, grid: Array, touching: bool = True) -> Ar
     if touching:
         grid, values = _add_extrema(function, grid, values)
     exact = grid[values == 0]
-    k = np.flatnonzero(values[:-1] * values[1:] < 0)
+    k = np.flatnonzero(np.sign(values[:-1]) * np.sign(values[1:]) < 0)
     found = refine(function, grid[k], grid[k + 1], values[k], values[k + 1]) if len(k) else np.zeros(0)
     return np.unique(np.concatenate([exact, found]))
 

@@ -14,6 +14,16 @@ _PUBLIC: dict[str, str] = {
     "CriticalPoint": "depthscale.theory.critical",
     "critical_line": "depthscale.theory.critical",
     "critical_point": "depthscale.theory.critical",
+    "FixedPoint": "depthscale.theory.maps",
+    "LayerMap": "depthscale.theory.maps",
+    "layer_map": "depthscale.theory.maps",
+    "PHASES": "depthscale.theory.phase",
+    "PhaseDiagram": "depthscale.theory.phase",
+    "PhasePoint": "depthscale.theory.phase",
+    "depth_scale": "depthscale.theory.phase",
+    "phase_diagram": "depthscale.theory.phase",
+    "phase_point": "depthscale.theory.phase",
+    "weights_for_depth": "depthscale.theory.wanted",
 }
 
 

@@ -268,13 +268,14 @@ class Activation:
                 return np.asarray(matrix[:order] @ f(m + np.sqrt(q) * z))
             nodes = cloud(np.array([q]), np.array([m]), cuts, halved=True)
             values = f(nodes.x.ravel()) * nodes.w.ravel()
-            return np.asarray(_hermite_functions(nodes.z.ravel(), order) @ values)
+            return np.asarray(hermite_functions(nodes.z.ravel(), order) @ values)
 
-    def secant(self, q: Any, c: Any) -> Array:
+    def secant(self, q: Any, c: Any, n: int = 10) -> Array:
         """S = E[(φ(u1) − φ(u2))²] / (2 q (1 − c)) for u ~ N(0, q); q (B,) > 0 and c (B,) < 1.
 
         The correlation map is 1 − c' = sw2 S (1 − c): S is chi1/sw2 for a whole step instead of an infinitesimal one,
         tends to E[φ'²] as c → 1 (to infinity where φ jumps), and is computed without cancellation.
+        n: Gauss points a panel.
         """
         q, c = np.broadcast_arrays(check_variance(q), check_correlation(c))
         flat_q, flat_c = q.ravel(), c.ravel()
@@ -283,7 +284,7 @@ class Activation:
             return np.asarray((self.f(u1) - self.f(u2)) ** 2)
 
         with np.errstate(all="ignore"):
-            total = pair_mean(squared, flat_q, flat_c, np.zeros_like(flat_q), self.mesh)
+            total = pair_mean(squared, flat_q, flat_c, np.zeros_like(flat_q), self.mesh, n=n)
             return np.asarray((total / (2 * flat_q * (1 - flat_c))).reshape(q.shape))
 
     # --- with error bounds ----------------------------------------------------------------------------------------
@@ -343,7 +344,7 @@ def _series_derivative(mesh: Mesh, octave: int) -> Elementwise:
     return series_derivative(mesh.f, mesh.cuts(8.0 * 4.0**octave))
 
 
-def _hermite_functions(z: Array, order: int) -> Array:
+def hermite_functions(z: Array, order: int) -> Array:
     """Orthonormal Hermite polynomials (of the standard Gaussian) at z (B,): (order, B)."""
     out = np.empty((order, len(z)))
     out[0] = 1.0
@@ -360,4 +361,4 @@ def _fixed_hermite() -> tuple[Array, Array]:
     cuts = gaussian_cuts()
     panels = lay(np.linspace(cuts[0], cuts[-1], 29)[None, :], float(cuts[0]), float(cuts[-1]))
     z, w = (a.ravel() for a in panels.nodes(10))
-    return z, _hermite_functions(z, _ORDER) * (w * np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi))
+    return z, hermite_functions(z, _ORDER) * (w * np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi))
