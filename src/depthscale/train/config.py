@@ -74,6 +74,8 @@ class TrainConfig:
     ``patience`` counts validations without improvement of ``monitor`` (auto: accuracy, ties by loss; loss for
     regression); ``keep_best`` gives the weights of the best validation back. ``explode`` times the first loss (or 1)
     counts as diverged. ``device`` is auto or torch's name of one; more than one is ``accelerate launch``'s work.
+    ``channels_last`` lays images out with channels innermost while training, which is faster on CPUs; by default for
+    built graphs only, because other modules may call ``view`` on what they expect to be laid out otherwise.
     """
 
     budget: Budget = field(default_factory=lambda: Budget(epochs=10))
@@ -100,7 +102,7 @@ class TrainConfig:
     explode: float = 1e4
     precision: str = "float32"
     device: str = "auto"
-    channels_last: bool = False
+    channels_last: bool | None = None
     checkpoint_seconds: float = 30.0
     checkpoint_steps: int | None = None
     seed: int = 0
@@ -118,6 +120,10 @@ class TrainConfig:
             ok = (value is None and name in _OPTIONAL) or _whole(value, low)
             _check(ok, name, f"a whole number of at least {low}", value)
         _check(isinstance(self.budget, Budget), "budget", "a Budget, such as Budget(epochs=10)", self.budget)
+        for name in ("nesterov", "keep_best", "channels_last"):
+            value = getattr(self, name)
+            ok = isinstance(value, bool) or (value is None and name == "channels_last")
+            _check(ok, name, "true or false", value)
         betas = tuple(self.betas)
         _check(len(betas) == 2 and all(_number(b, 0) and b < 1 for b in betas), "betas", "two of [0, 1)", self.betas)
         object.__setattr__(self, "betas", betas)

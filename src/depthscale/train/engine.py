@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from depthscale.errors import TrainingError
+from depthscale.graph import Graph
 from depthscale.train import seeds
 from depthscale.train.augment import mix_pairs
 from depthscale.train.batches import Batches, DatasetLike, tensors
@@ -40,8 +41,6 @@ class Engine:
         self.devices = choose(config)
         device = self.devices.device
         self.model = model.to(device)
-        if config.channels_last:
-            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         like = next((p for p in model.parameters() if p.is_floating_point()), None)
         x, y = tensors(dataset.train, dataset.task, like)
         self.task = dataset.task
@@ -50,12 +49,14 @@ class Engine:
             raise TrainingError("expected monitor to be auto or loss for regression, got 'accuracy'")
         self._check_fits(x, y)
         d = self.devices
+        built = isinstance(getattr(model, "graph", None), Graph) and d.world == 1
+        self.channels_last = x.dim() == 4 and (built if config.channels_last is None else config.channels_last)
         self.batches = Batches(
             x.to(device),
             y.to(device),
             config.batch,
             config.seed,
-            channels_last=config.channels_last,
+            channels_last=self.channels_last,
             rank=d.rank,
             world=d.world,
         )
@@ -86,6 +87,15 @@ class Engine:
             return None
         x, y = tensors(dataset.val, dataset.task, like)
         return x.to(self.devices.device), y.to(self.devices.device)
+
+    def lay_out(self, *, training: bool) -> None:
+        """Put the kernels into the memory format of training, or back into the ordinary one that others expect.
+
+        The optimiser's state must be put back after this, to be laid out like the parameters.
+        """
+        if self.channels_last:
+            order = torch.channels_last if training else torch.contiguous_format
+            self.model.to(memory_format=order)  # type: ignore[call-overload]
 
     @property
     def steps_per_epoch(self) -> int:

@@ -72,11 +72,17 @@ def load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tenso
     for index, p in enumerate(_parameters(optimiser)):
         own = {k.partition(".")[2]: v for k, v in tensors.items() if k.partition(".")[0] == str(index)}
         if own:
-            # an unfused optimiser counts its steps on the CPU
-            fused = optimiser.defaults.get("fused")
-            optimiser.state[p] = {
-                k: v.clone() if k == "step" and not fused else v.to(p.device, copy=True) for k, v in own.items()
-            }
+            fused = bool(optimiser.defaults.get("fused"))
+            optimiser.state[p] = {k: _placed(k, v, p, fused) for k, v in own.items()}
+
+
+def _placed(name: str, value: Tensor, parameter: Tensor, fused: bool) -> Tensor:
+    """A copy where the optimiser expects it: fused kernels walk through memory, so it must be laid out like the
+    parameter; an optimiser that is not fused counts its steps on the CPU.
+    """
+    if value.shape == parameter.shape and value.dim() > 0:
+        return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+    return value.clone() if name == "step" and not fused else value.to(parameter.device, copy=True)
 
 
 def _parameters(optimiser: torch.optim.Optimizer) -> list[Tensor]:

@@ -194,6 +194,7 @@ class Trainer:
     @contextmanager
     def _session(self) -> Iterator[None]:
         e = self.engine
+        e.lay_out(training=True)
         if self._parked is not None:
             e.load(self._parked)
             self._parked = None
@@ -207,6 +208,7 @@ class Trainer:
             self._progress = Silent()
             self._seconds, self._since = self.seconds, math.nan
             self._parked = e.state()
+            e.lay_out(training=False)
             self._show_best()
 
     def _begin(self) -> None:
