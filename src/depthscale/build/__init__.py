@@ -1,23 +1,14 @@
 """Graph → torch module, readable PyTorch source, ONNX and weights on disk.
 
-``depthscale.build`` is this room and the function that gave it its name: importing a sub-package makes it an
-attribute of the package, so the module itself can be called, and ``ds.build(graph)`` works whatever came first.
+``depthscale.build`` is this room and the function that gave it its name: ``ds.build(graph)`` works whatever has been
+imported before.
 """
 
-import sys
-from types import ModuleType
-from typing import Any
-
 from depthscale.build.module import GraphModule, build
+from depthscale.build.onnx import to_onnx
+from depthscale.build.weights import load_weights, save
+from depthscale.rooms import callable_room
 
-__all__ = ["GraphModule", "build"]
+__all__ = ["GraphModule", "build", "load_weights", "save", "to_onnx"]
 
-
-class _Callable(ModuleType):
-    """A module that is called like its function ``build``."""
-
-    def __call__(self, *args: Any, **options: Any) -> GraphModule:
-        return build(*args, **options)
-
-
-sys.modules[__name__].__class__ = _Callable
+callable_room(__name__, build)
