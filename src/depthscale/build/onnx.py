@@ -33,8 +33,8 @@ def to_onnx(
     """Write a network in evaluation mode as ONNX, its inputs and outputs named after their nodes.
 
     A graph is built with ``seed`` first. Where onnxruntime is installed its outputs are compared with the module's,
-    to ``tolerance`` relative to their largest. Without ``dynamic_batch`` the batch is one. Raises DepthscaleError without the onnx extra, for a network that
-    ONNX cannot express, and where the outputs differ.
+    to ``tolerance`` relative to their largest. Without ``dynamic_batch`` the batch is one. Raises DepthscaleError
+    without the onnx extra, for a network that ONNX cannot express, and where the outputs differ.
     """
     for package in ("onnx", "onnxscript"):
         if importlib.util.find_spec(package) is None:
