@@ -19,6 +19,7 @@ _PUBLIC: dict[str, str] = {
     "Estimate": "depthscale.numerics",
     "fit": "depthscale.train",
     "load_data": "depthscale.data",
+    "propagate": "depthscale.theory.propagate",
     "DepthscaleError": "depthscale.errors",
 }
 _MODULES: frozenset[str] = frozenset({"build", "zoo"})

@@ -1,0 +1,70 @@
+"""Backward rule of normalisations.
+
+    g_x = (g − mean(g) − y · mean(g y)) / √(V + ε):   what is along 1 and along y is removed.
+
+By class, with β the average of E[g g'] E[y y'] over pairs of normalised entries,
+
+    G_x[a] = (G[a] − Ḡ[a] − β Y[a]) · E[1/V],
+
+which for N independent entries is G (1 − 2/N) E[1/V] = G/V · (N − 2)/(N − 3), the rate of Yang et al. 2019 for linear
+networks; the faster growth with nonlinearities is in V, which only holds what the mean over the batch leaves.
+"""
+
+import numpy as np
+
+from depthscale.graph import ops
+from depthscale.graph.op import Op
+from depthscale.theory.backward import Pulled, backward, gradient, ones_like, summed_pairs
+from depthscale.theory.forward import Setting, specs_of
+from depthscale.theory.forward_elementwise import law_factor
+from depthscale.theory.forward_norm import Plan, grouped, normalise, plan
+from depthscale.theory.index_algebra import merge, split
+from depthscale.theory.moments import State, aligned, average_pairs, coarse
+
+
+def removed(g: State, x: State, p: Plan) -> State:
+    """The gradient at the input of a normalisation without gain."""
+    g, x = aligned(g, x)
+    done = normalise(x, p)
+    y = done.y
+    q = g.q - average_pairs(g.q, g.axes, p.over) if p.subtract else g.q
+    variance = done.variance / (done.variance + p.eps)  # below 1 where ε counts: the norm then fixes y less
+    beta = average_pairs(q * y.q, g.axes, p.over)
+    same = tuple(slice(0, a.same) if i not in p.over else slice(None) for i, a in enumerate(g.axes))
+    along = np.zeros_like(q)
+    along[same] = (beta * y.q)[same]
+    q = (q - along * float(variance.mean())) * done.scale * done.inverse
+    return gradient(g.axes, q)
+
+
+def _gains(op: Op, g: State, y: State, x: State, own: tuple[int, ...]) -> tuple[State, dict[str, float]]:
+    """The gradient in front of gain and bias, and those of gain and bias."""
+    specs, found = specs_of(op, x), {}
+    if "weight" in specs:
+        found["weight"] = summed_pairs(g, y, own)
+        mean, square = specs["weight"].moments
+        if (mean, square) != (1.0, 1.0):
+            g = g.with_q(g.q * law_factor(square, mean * mean, g, own))
+    if "bias" in specs:
+        found["bias"] = summed_pairs(gradient(g.axes, g.q), ones_like(g), own)
+    return g, found
+
+
+@backward.register(ops.BatchNorm, ops.LayerNorm, ops.RMSNorm, ops.InstanceNorm)
+def _(op: Op, setting: Setting, g: State, y: State, x: State) -> Pulled:
+    p = plan(op, setting, len(x.axes))
+    if p is None:
+        before, found = _gains(op, g, x, x, (1,))
+        return Pulled((before,), found)
+    before, found = _gains(op, g, normalise(x, p).y, x, p.own)
+    return Pulled((removed(before, x, p),), found)
+
+
+@backward.register(ops.GroupNorm)
+def _(op: ops.GroupNorm, setting: Setting, g: State, y: State, x: State) -> Pulled:
+    p = plan(op, setting, len(x.axes))
+    assert p is not None  # group norm always normalises
+    xs = grouped(op, x)
+    before, found = _gains(op, g, merge(normalise(xs, p).y, 1, 2), x, p.own)
+    gs = split(coarse(before, 1), 1, (xs.axes[1].n, xs.axes[2].n))
+    return Pulled((merge(removed(gs, xs, p), 1, 2),), found)

@@ -1,0 +1,124 @@
+"""Backward rules of pooling and reductions.
+
+An average sends its gradient to every entry of the window. A maximum sends it to the largest entry: of two windows
+that share o of their n entries (independent ones), the largest of all 2n − o is shared, and so the gradient of both,
+with probability o/(2n − o); entries of two inputs whose values correlate are largest together more often than by
+chance (``maxima.match``).
+"""
+
+import math
+
+import numpy as np
+
+from depthscale.graph import ops
+from depthscale.numerics.estimate import Array
+from depthscale.theory import copula, maxima
+from depthscale.theory.activations import Activation
+from depthscale.theory.backward import Pulled, backward, gradient
+from depthscale.theory.backward_layout import along_back
+from depthscale.theory.forward import Setting
+from depthscale.theory.forward_elementwise import standard
+from depthscale.theory.forward_pool import max_pool, pool_windows, reduced_axes
+from depthscale.theory.moments import Axis, State, coarse
+from depthscale.theory.windows import Window, apply_map, backward_map, linear_sums, taps
+
+
+@backward.register(ops.AvgPool)
+def _(op: ops.AvgPool, setting: Setting, g: State, y: State, x: State) -> Pulled:
+    for k, (kernel, stride, padding) in enumerate(zip(op.kernel, op.stride, op.padding, strict=True)):
+        g = along_back(g, k + 2, "average", (kernel, stride, padding, int(op.count_padding)), x.axes[k + 2])
+    return Pulled((g,), {})
+
+
+@backward.register(ops.AdaptivePool)
+def _(op: ops.AdaptivePool, setting: Setting, g: State, y: State, x: State) -> Pulled:
+    if op.kind == "max":
+        return Pulled((max_pool_back(g, x, pool_windows(op, x), None),), {})
+    for k in range(len(op.size)):
+        g = along_back(g, k + 2, "adaptive", (), x.axes[k + 2])
+    return Pulled((g,), {})
+
+
+@backward.register(ops.MaxPool)
+def _(op: ops.MaxPool, setting: Setting, g: State, y: State, x: State) -> Pulled:
+    return Pulled((max_pool_back(g, x, pool_windows(op, x), None),), {})
+
+
+def max_pool_back(g: State, x: State, windows: list[Window], act: Activation | None) -> State:
+    """The gradient at the input of a max pool of x, or of act(x), in which case it is that of x."""
+    g, x = coarse(g) if g.part_axis is not None else g, coarse(x) if x.part_axis is not None else x
+    axes = g.axes
+    q = g.q
+    if act is not None:
+        pooled = max_pool(x, windows, act)
+        q = q * copula.pair(act.derivative(pooled.values), pooled.kappa)
+    n = math.prod(sum(len(rows) for rows, _ in taps(w)) / w.out for w in windows)
+    matched, shared = _matched(x, axes, windows, n)
+    together = np.broadcast_to(_together(n, matched, shared), q.shape)
+    chance = np.broadcast_to(shared / (n * n), q.shape)
+    apart = np.where(chance < 1, (1 - together) / np.maximum(1 - chance, 1e-12), 0.0)
+    spread, at = q * apart, q * (together - apart * chance)
+    for i, (w, axis) in enumerate(zip(windows, x.axes[2:], strict=True), start=2):
+        sums = linear_sums("average", (w.kernel, w.stride, w.padding, 0), axes[i], axis)
+        spread = apply_map(spread, i, backward_map(sums, axis))
+        at = np.tensordot(at, axes[i].pairs / axis.n, ([i], [0]))
+        at = np.expand_dims(at, i)
+    spread[(slice(None), slice(None), *[slice(0, 1)] * len(windows))] += at
+    return gradient((*g.axes[:2], *x.axes[2:]), spread)
+
+
+def _matched(x: State, out: tuple[Axis, ...], windows: list[Window], n: float) -> tuple[Array, Array]:
+    """Correlation of one entry in two tensors' windows (by class of examples and channels), and entries in common."""
+    _, _, rho = standard(x)
+    at = rho[(slice(None), slice(None), *[slice(0, 1)] * len(windows))]
+    shared = np.ones((1,) * x.q.ndim)
+    for i, w in enumerate(windows, start=2):
+        size = sum(len(rows) for rows, _ in taps(w)) / w.out
+        overlap = np.array([size * max(0.0, 1 - d * w.stride / w.kernel) for d in range(out[i].classes)])
+        if out[i].reach == 1:
+            overlap[1:] = 0.0
+        shared = shared * overlap.reshape([-1 if k == i else 1 for k in range(x.q.ndim)])
+    return at, shared
+
+
+def _together(n: float, matched: Array, shared: Array) -> Array:
+    """P(two windows have their largest entry in the same place)."""
+    alike = maxima.match(n, matched)  # 1/n … 1
+    alike = np.where(matched >= 1 - 1e-12, 1.0, alike)
+    certainty = (alike - 1 / n) / max(1 - 1 / n, 1e-12) if n > 1 else np.ones_like(alike)
+    by_chance, surely = shared / (n * n), shared / np.maximum(2 * n - shared, 1e-12)
+    return np.asarray(by_chance + certainty * (surely - by_chance))
+
+
+@backward.register(ops.Reduce)
+def _(op: ops.Reduce, setting: Setting, g: State, y: State, x: State) -> Pulled:
+    over = reduced_axes(op.axes, len(x.axes))
+    q = g.q
+    if not op.keep:
+        for i in over:
+            q = np.expand_dims(q, i)
+    own = g.axes if op.keep else None
+    kept = iter(g.axes) if own is None else None
+    axes = []
+    for i, axis in enumerate(x.axes):
+        if own is not None:
+            axes.append(own[i] if i not in over else axis.plain)
+        else:
+            axes.append(axis.plain if i in over else next(kept))  # type: ignore[arg-type]
+    n = math.prod(x.axes[i].n for i in over)
+    if op.kind == "max":
+        return Pulled((_reduce_max_back(coarse(x), tuple(axes), q, over, n),), {})
+    return Pulled((gradient(tuple(axes), q if op.kind == "sum" else q / n**2),), {})
+
+
+def _reduce_max_back(x: State, axes: tuple[Axis, ...], q: Array, over: tuple[int, ...], n: int) -> State:
+    """One window that holds all entries: the same entry is largest in both, or two different ones."""
+    axes = tuple(a.plain for a in axes)
+    _, _, rho = standard(x)
+    at = rho[tuple(slice(0, 1) if i in over else slice(None) for i in range(rho.ndim))]
+    alike = np.where(at >= 1 - 1e-12, 1.0, maxima.match(float(n), at))
+    classes = tuple(a.classes for a in axes)
+    out = np.array(np.broadcast_to(q * (1 - alike) / max(n * (n - 1), 1), classes))
+    same = tuple(slice(0, 1) if i in over else slice(None) for i in range(len(axes)))
+    out[same] = q * alike / n
+    return gradient(axes, out)

@@ -1,0 +1,63 @@
+"""Elements that are a function of a Gaussian: x = H(z), with z standard Gaussian and pair correlations κ.
+
+With Hermite coefficients h_n of H, Cov(x_i, x_j) = Σ_{n≥1} h_n² κⁿ; this serves maxima and sums that are not
+Gaussian, on which another function acts.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+
+from depthscale.numerics.estimate import Array
+
+_ORDER = 48
+
+
+@lru_cache(maxsize=1)
+def nodes() -> Array:
+    """Where functions of the standard Gaussian are sampled: (Z,)."""
+    return np.linspace(-8.0, 8.0, 401)
+
+
+@lru_cache(maxsize=1)
+def _weights() -> Array:
+    w = np.exp(-(nodes() ** 2) / 2)
+    return np.asarray(w / w.sum())
+
+
+@lru_cache(maxsize=1)
+def _basis() -> Array:
+    """Orthonormal Hermite polynomials times the weights: (N, Z)."""
+    z = nodes()
+    out = np.empty((_ORDER, len(z)))
+    out[0], out[1] = 1.0, z
+    for n in range(1, _ORDER - 1):
+        out[n + 1] = (z * out[n] - np.sqrt(n) * out[n - 1]) / np.sqrt(n + 1)
+    return np.asarray(out * _weights())
+
+
+def average(values: Array) -> float:
+    """E of a function sampled at the nodes."""
+    return float(values @ _weights())
+
+
+def squares(values: Array) -> tuple[Array, float]:
+    """Squared Hermite coefficients (N,) and what is missing from the second moment."""
+    a = (_basis() @ values) ** 2
+    return a, max(average(values * values) - float(a.sum()), 0.0)
+
+
+def pair(values: Array, kappa: Array) -> Array:
+    """E[H(z_i) H(z_j)] at correlations κ (any shape)."""
+    a, rest = squares(values)
+    k = np.clip(kappa, -1.0, 1.0)
+    return np.asarray(np.polynomial.polynomial.polyval(k, a) + rest * np.where(k > 0, k, 0.0) ** _ORDER)
+
+
+def correlations(values: Array, covariance: Array) -> Array:
+    """The κ at which H(z) has these covariances (any shape)."""
+    grid = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 201))
+    mean = average(values)
+    table = pair(values, grid) - mean * mean
+    rising = np.maximum.accumulate(table)
+    return np.asarray(np.interp(covariance, rising + 1e-15 * np.arange(len(grid)), grid))

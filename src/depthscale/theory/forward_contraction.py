@@ -1,0 +1,201 @@
+"""Forward rules of linear layers, convolutions and matrix products.
+
+Independent factors: E[Σ_i a_i b_i Σ_j a_j b_j] = Σ over classes of (pairs in the class) · A[class] · B[class].
+Convolutions count the pairs of taps exactly (``windows``).
+"""
+
+import itertools
+
+import numpy as np
+
+from depthscale.graph import ops
+from depthscale.graph.op import Op
+from depthscale.graph.shapes import infer
+from depthscale.numerics.estimate import Array
+from depthscale.theory.forward import Setting, forward, law_classes, shapes_of, specs_of
+from depthscale.theory.moments import Axis, State, aligned, coarse, common_axes, state
+from depthscale.theory.windows import Window, apply_map, backward_map, forward_map, window_counts
+
+
+def weight_classes(op: Op, xs: tuple[State, ...]) -> Array:
+    """E[w w'] by agreement on every axis of the weight: (2,)*k with 0 for agreeing; sizes of 1 keep two classes."""
+    if len(xs) > 1:  # the weight is fed
+        w = coarse(xs[1])
+        return np.asarray(np.broadcast_to(w.q, (2,) * w.q.ndim))
+    spec = specs_of(op, *xs)["weight"]
+    same, other = law_classes(spec)
+    out = np.full((2,) * len(spec.shape), other)
+    out[(0,) * out.ndim] = same
+    return out
+
+
+def expand_same(classes: Array, axis: Axis, i: int) -> Array:
+    """Classes (agree, not) along dimension i spread over the classes of ``axis``."""
+    index = [0] * axis.same + [1] * (axis.classes - axis.same)
+    return np.take(classes, index, axis=i)
+
+
+def with_bias(op: Op, y: State, x: tuple[State, ...], channel: int) -> State:
+    """Plus a bias along axis ``channel``: independent of y."""
+    spec = specs_of(op, *x).get("bias")
+    if spec is None:
+        return y
+    mean, square = spec.moments
+    if square == 0:
+        return y
+    classes = expand_same(np.array([square, mean * mean]), y.axes[channel], 0)
+    shape = [-1 if i == channel else 1 for i in range(y.q.ndim)]
+    return y.with_q(y.q + classes.reshape(shape) + 2 * mean * y.mean, y.mean + mean)
+
+
+def gaussian_spread(x: State) -> float:
+    """Relative variance of the mean square of Gaussian elements with x's correlations: twice the mean ρ²."""
+    v = x.deviations()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rho2 = np.where(v > 0, ((x.q - x.means()) / np.where(v > 0, v, 1.0)) ** 2, 0.0)
+    for axis in x.axes:
+        rho2 = np.tensordot(axis.weights, rho2, ([0], [0]))
+    return 2.0 * float(rho2)
+
+
+def as_gaussian(y: State, spread: float) -> State:
+    """y with the spread of a sum of many terms whose law itself fluctuates by ``spread``."""
+    return State(y.axes, y.mean, y.q, spread + gaussian_spread(y))
+
+
+@forward.register(ops.Linear)
+def _(op: ops.Linear, setting: Setting, *xs: State) -> State:
+    x = xs[0]
+    w = expand_same(weight_classes(op, xs), x.axes[-1], 1)  # (out, in)
+    if op.out_features == 1:
+        w = w[:1]
+    y = np.tensordot(x.q, w * x.axes[-1].pairs, ([x.q.ndim - 1], [1]))
+    axes = (*x.axes[:-1], Axis(op.out_features))
+    mean = _mean_weight(op, xs) * _summed_mean(x, len(x.axes) - 1)
+    return as_gaussian(with_bias(op, state(axes, y, mean), xs, len(axes) - 1), x.spread)
+
+
+def _mean_weight(op: Op, xs: tuple[State, ...]) -> float:
+    return xs[1].average if len(xs) > 1 else specs_of(op, *xs)["weight"].moments.mean
+
+
+def _summed_mean(x: State, i: int) -> Array:
+    """Σ over axis i of E[x], per part of another axis."""
+    if x.axes[i].parts:
+        return np.asarray(x.mean @ np.array(x.axes[i].parts, dtype=float))
+    return np.asarray(x.mean * x.axes[i].n)
+
+
+def conv_windows(op: ops.Conv, x: State, out: tuple[int, ...]) -> list[Window]:
+    """The window of every spatial axis."""
+    rows = zip(x.shape[2:], out[2:], op.kernel, op.stride, op.padding, op.dilation, strict=True)
+    return [Window(*row) for row in rows]
+
+
+def channel_pairs(own: Axis, other: Axis, groups: int) -> Array:
+    """Ordered pairs of ``other``'s channels that meet a pair of ``own``'s: (classes of own: 2, classes of other).
+
+    A channel meets those of its own group only.
+    """
+    if groups == 1:
+        return np.stack([other.pairs, other.pairs])
+    n, mine = other.n // groups, own.n // groups
+    near = np.array([n, n * (n - 1.0)])
+    far = np.array([0.0, float(n * n)])
+    together = (mine - 1) / max(own.n - 1, 1)  # two channels of one group
+    return np.stack([near, together * near + (1 - together) * far])[:, : other.classes]
+
+
+def convolve(q: Array, weights: Array, pairs: Array, maps: list[tuple[Array, Array]], out: Axis) -> Array:
+    """Sums of q (batch, channels, *spatial) over taps and channels.
+
+    weights: (own 2, other's classes, *taps (same, different)); pairs as in ``channel_pairs``; maps: per spatial axis
+    the coefficients of pairs of the same tap and of different taps. Terms whose weights vanish are left out.
+    """
+    total: Array | None = None
+    for agreement in itertools.product((0, 1), repeat=len(maps)):
+        index: tuple[slice | int, ...] = (slice(None), slice(None), *agreement)
+        w = weights[index] * pairs
+        if not w.any():
+            continue
+        z = q
+        for i, which in enumerate(agreement):
+            z = apply_map(z, i + 2, maps[i][which])
+        z = apply_map(z, 1, w[: out.classes])
+        total = z if total is None else total + z
+    if total is None:
+        shape = [m[0].shape[0] for m in maps]
+        return np.zeros((q.shape[0], out.classes, *shape))
+    return total
+
+
+@forward.register(ops.Conv)
+def _(op: ops.Conv, setting: Setting, *xs: State) -> State:
+    x = coarse(xs[0], 1) if op.groups > 1 else xs[0]
+    if any(a.parts for a in x.axes[2:]):
+        x = coarse(x)
+    shape = infer(op, *shapes_of(xs))
+    axes = (x.axes[0], Axis(shape[1]), *[Axis(n, a.reach) for n, a in zip(shape[2:], x.axes[2:], strict=True)])
+    w = expand_same(weight_classes(op, xs), x.axes[1], 1)
+    maps, share = [], 1.0
+    for window, out, axis in zip(conv_windows(op, x, shape), axes[2:], x.axes[2:], strict=True):
+        counts = window_counts(window, out, axis)
+        maps.append((forward_map(counts.same, out), forward_map(counts.every - counts.same, out)))
+        share *= float(counts.same[0].sum()) / out.n  # taps that lie inside, on average
+    y = convolve(x.q, w, channel_pairs(axes[1], x.axes[1], op.groups), maps, axes[1])
+    mean = _mean_weight(op, xs) * _summed_mean(x, 1) / op.groups * share
+    return as_gaussian(with_bias(op, state(axes, y, mean), xs, 1), x.spread)
+
+
+def transposed_windows(op: ops.ConvTranspose, x: State, out: tuple[int, ...]) -> list[Window]:
+    """The windows of the convolution that this is the adjoint of: they slide over the output."""
+    rows = zip(out[2:], x.shape[2:], op.kernel, op.stride, op.padding, op.dilation, strict=True)
+    return [Window(*row) for row in rows]
+
+
+@forward.register(ops.ConvTranspose)
+def _(op: ops.ConvTranspose, setting: Setting, x: State) -> State:
+    x = coarse(x, 1) if op.groups > 1 else x
+    shape = infer(op, x.shape)
+    axes = (x.axes[0], Axis(shape[1]), *[Axis(n, a.reach) for n, a in zip(shape[2:], x.axes[2:], strict=True)])
+    w = expand_same(np.swapaxes(weight_classes(op, (x,)), 0, 1), x.axes[1], 1)
+    maps, share = [], 1.0
+    for window, out, axis in zip(transposed_windows(op, x, shape), axes[2:], x.axes[2:], strict=True):
+        counts = window_counts(window, axis, out)
+        maps.append((backward_map(counts.same, out), backward_map(counts.every - counts.same, out)))
+        share *= float(counts.same[:, 0].sum()) / out.n
+    y = convolve(x.q, w, channel_pairs(axes[1], x.axes[1], op.groups), maps, axes[1])
+    mean = _mean_weight(op, (x,)) * _summed_mean(x, 1) / op.groups * share
+    return as_gaussian(with_bias(op, state(axes, y, mean), (x,), 1), x.spread)
+
+
+def product(a: State, b: State, i: int, j: int) -> tuple[State, State, int]:
+    """Two factors of a matrix product with the contracted axes i of a and j of b moved to a common last axis.
+
+    a (…, n, k) becomes (…, n, 1, k) and b (…, k, m) becomes (…, 1, m, k).
+    """
+    qa = np.expand_dims(np.moveaxis(a.q, i, -1), -2)
+    qb = np.expand_dims(np.moveaxis(b.q, j, -1), -3)
+    axes_a = [x for k, x in enumerate(a.axes) if k != i % len(a.axes)]
+    axes_b = [x for k, x in enumerate(b.axes) if k != j % len(b.axes)]
+    one = Axis(1)
+    left = State((*axes_a, one, a.axes[i]), a.mean, qa, a.spread)
+    right = State((*axes_b[:-1], one, axes_b[-1], b.axes[j]), b.mean, qb, b.spread)
+    out = aligned(left, right)
+    return out[0], out[1], len(out[0].axes) - 1
+
+
+def contract(a: State, b: State, i: int, j: int) -> State:
+    """Σ_k a[…, k at i] b[…, k at j] for independent factors, batched over the axes in front."""
+    left, right, last = product(a, b, i, j)
+    axes = common_axes((left, right))
+    y = np.tensordot(left.q * right.q, axes[last].pairs, ([last], [0]))
+    mean = left.average * right.average * axes[last].n
+    kept = axes[:last]
+    means = np.full(len(next((x.parts for x in kept if x.parts), ())), mean) if any(x.parts for x in kept) else mean
+    return as_gaussian(state(kept, y, means), a.spread + b.spread)
+
+
+@forward.register(ops.MatMul)
+def _(op: ops.MatMul, setting: Setting, a: State, b: State) -> State:
+    return contract(a, b, -1, -2)

@@ -1,0 +1,309 @@
+"""Forward rules of elementwise functions, sums and products.
+
+An elementwise function of a Gaussian with the state's mean and variance: every class of pairs goes through the
+function's correlation map. Sums and products are of independent tensors; those that share an input and meet again
+are recognised beforehand (``fusion``) or bring their cross moments with them.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+
+from depthscale.errors import TheoryError
+from depthscale.graph import ops
+from depthscale.numerics.estimate import Array
+from depthscale.theory.activations import Activation
+from depthscale.theory.forward import Setting, forward, law_classes, specs_of
+from depthscale.theory.forward_contraction import expand_same, gaussian_spread
+from depthscale.theory.moments import State, aligned, common_axes, part_ends, state
+from depthscale.theory.resolve import activation
+
+_ARITHMETIC: dict[str, tuple[Callable[..., Array], Callable[..., Array]]] = {
+    "affine": (lambda x, scale, shift: scale * x + shift, lambda x, scale, shift: scale + 0 * x),
+    "neg": (lambda x: -x, lambda x: -np.ones_like(x)),
+    "clamp": (
+        lambda x, min, max: np.minimum(np.maximum(x, min), max),
+        lambda x, min, max: ((x > min) & (x < max)) * 1.0,
+    ),
+    "threshold": (
+        lambda x, threshold, value: np.asarray(np.where(x > threshold, x, value)),
+        lambda x, threshold, value: (x > threshold) * 1.0,
+    ),
+}
+POWERS = ("pow", "sqrt", "rsqrt", "reciprocal", "log")
+
+
+@lru_cache(maxsize=1024)
+def averages_of(op: ops.Activation) -> Activation:
+    """The Gaussian averages of the function that an Activation op names."""
+    if op.function in _ARITHMETIC:
+        f, df = _ARITHMETIC[op.function]
+        given = dict(op.parameters)
+        kinks = tuple(float(v) for k, v in given.items() if k in ("min", "max", "threshold") and np.isfinite(float(v)))
+        return Activation(op.function, (), lambda x: f(x, **given), lambda x: df(x, **given), kinks)
+    if op.function in POWERS:
+        f, df = _power(op)
+        return Activation(op.function, (), f, df, (0.0,))
+    given = {k: v for k, v in op.parameters if k != "threshold"}
+    return activation(op.function, **given)
+
+
+def _power(op: ops.Activation) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """Functions of positive numbers, held at a floor where a Gaussian tail leaves their domain."""
+    exponents = {"sqrt": 0.5, "rsqrt": -0.5, "reciprocal": -1.0}
+    if op.function == "log":
+        return lambda x: np.log(np.maximum(x, 1e-30)), lambda x: 1 / np.maximum(x, 1e-30)
+    p = exponents.get(op.function) if op.function != "pow" else float(dict(op.parameters)["exponent"])
+    assert p is not None  # every name in POWERS but log and pow has an exponent
+    if p == int(p) and p >= 0:
+        return lambda x: x**p, lambda x: p * x ** max(p - 1, 0) if p else 0 * x
+    whole = p == int(p)
+    sign = -1.0 if whole and int(p) % 2 else 1.0
+
+    def f(x: Array) -> Array:
+        return np.where(x < 0, sign if whole else 0.0, 1.0) * np.maximum(np.abs(x), 1e-30) ** p
+
+    return f, lambda x: p * f(x) / np.where(np.abs(x) < 1e-30, 1e-30, x)
+
+
+def standard(x: State) -> tuple[float, float, Array]:
+    """Mean, variance and the correlations by class of a state without parts; classes of no variance agree."""
+    m, v = float(x.mean), max(x.length - float(x.mean) ** 2, 0.0)
+    if v <= 1e-14 * x.length or v == 0:
+        return m, 0.0, np.ones_like(x.q)
+    return m, v, np.clip((x.q - m * m) / v, -1.0, 1.0)
+
+
+def fourth(act: Activation, m: float, v: float) -> float:
+    """E[φ⁴] / E[φ²]² for u ~ N(m, v), to a per mille: only error bars depend on it."""
+    z = np.linspace(-8.0, 8.0, 161)
+    w = np.exp(-z * z / 2)
+    with np.errstate(all="ignore"):
+        y2 = act.f(m + np.sqrt(v) * z) ** 2
+    second = float(w @ y2) / float(w.sum())
+    return float(w @ (y2 * y2)) / float(w.sum()) / max(second * second, 1e-300)
+
+
+def _check_finite(act: Activation, values: Array, m: float, v: float) -> None:
+    if not np.all(np.isfinite(values)):
+        raise TheoryError(
+            f"{act} of a Gaussian of mean {m:.3g} and variance {v:.3g} has no finite second moment; keep its input "
+            "bounded or away from the singularity."
+        )
+
+
+def elementwise(act: Activation, x: State) -> State:
+    """φ of Gaussian elements with x's moments."""
+    if x.part_axis is not None:
+        return _by_parts(act, x)
+    m, v, rho = standard(x)
+    if v == 0:
+        value = act(np.array([m]))
+        _check_finite(act, value, m, v)
+        return state(x.axes, np.full(x.q.shape, float(value[0]) ** 2), float(value[0]), 0.0)
+    q = np.array(act.correlation(v, rho, m), dtype=np.float64)
+    mean, second = float(act.mean(v, m)), float(act.second_moment(v, m))
+    _check_finite(act, q, m, v)
+    q[rho == 1.0] = second
+    return state(x.axes, q, mean, _spread(act, x, m, v, second))
+
+
+def _spread(act: Activation, x: State, m: float, v: float, second: float) -> float:
+    """Fluctuation of the law, carried through d ln E φ²/d ln v, plus that of a mean over finitely many units."""
+    own = gaussian_spread(x)
+    law = max(x.spread - own, 0.0)
+    step = 1e-3
+    if law > 0:
+        slope = (float(act.second_moment(v * (1 + step), m)) / max(second, 1e-300) - 1.0) / step
+        law *= slope * slope
+    return law + own / 2 * max(fourth(act, m, v) - 1.0, 0.0)
+
+
+def _by_parts(act: Activation, x: State) -> State:
+    """Each part has its own Gaussian; pairs across parts by the series Σ a_n b_n ρⁿ."""
+    i = x.part_axis
+    assert i is not None
+    variances, parts = x.part_variances(), x.axes[i].parts
+    first, second = part_ends(parts)
+    q = np.empty_like(x.q)
+    means = np.array([float(act.mean(v, m)) for v, m in zip(variances, x.mean, strict=True)])
+    series: dict[int, Array] = {}
+    for k, (s, t) in enumerate(zip(first, second, strict=True)):
+        at = tuple(slice(None) if j != i else k for j in range(q.ndim))
+        scale = np.sqrt(variances[s] * variances[t])
+        rho = np.clip((x.q[at] - x.mean[s] * x.mean[t]) / scale, -1, 1) if scale > 0 else np.ones_like(x.q[at])
+        if s == t or (variances[s] == variances[t] and x.mean[s] == x.mean[t]):
+            q[at] = act.correlation(variances[s], rho, x.mean[s])
+            continue
+        if not np.any(rho):
+            q[at] = means[s] * means[t]
+            continue
+        for p in (s, t):
+            if p not in series:
+                series[p] = act.hermite(variances[p], 64, x.mean[p])
+        q[at] = np.polynomial.polynomial.polyval(rho, series[s] * series[t])
+    return state(x.axes, q, means, x.spread)
+
+
+@forward.register(ops.Activation)
+def _(op: ops.Activation, setting: Setting, x: State) -> State:
+    if op.function == "identity":
+        return x
+    if op.function in ("affine", "neg"):
+        given = dict(op.parameters) or {"scale": -1.0, "shift": 0.0}
+        return affine(x, float(given["scale"]), float(given["shift"]))
+    return elementwise(averages_of(op), x)
+
+
+def affine(x: State, scale: float, shift: float) -> State:
+    """scale·x + shift."""
+    mean = scale * x.mean
+    q = scale * scale * x.q
+    if shift:
+        ends = mean if x.part_axis is None else _mean_sums(x) * scale / 2
+        q = q + 2 * shift * ends + shift * shift
+    return x.with_q(q, mean + shift)
+
+
+def _mean_sums(x: State) -> Array:
+    """E[x_i] + E[x_j] by class along the axis with parts."""
+    i = x.part_axis
+    assert i is not None
+    first, second = part_ends(x.axes[i].parts)
+    total = x.mean[list(first)] + x.mean[list(second)]
+    return np.asarray(total.reshape([-1 if k == i else 1 for k in range(x.q.ndim)]))
+
+
+@lru_cache(maxsize=64)
+def prelu(slope: float) -> Activation:
+    """The parametric ReLU at its mean slope."""
+    return activation("prelu", weight=slope)
+
+
+@forward.register(ops.PReLU)
+def _(op: ops.PReLU, setting: Setting, x: State) -> State:
+    return elementwise(prelu(specs_of(op, x)["weight"].moments.mean), x)
+
+
+def times_law(x: State, spec: object, axes: tuple[int, ...]) -> State:
+    """x times a parameter whose elements belong to the entries of ``axes``."""
+    if spec is None:
+        return x
+    mean, square = spec.moments  # type: ignore[attr-defined]
+    if mean == 1 and square == 1:
+        return x
+    factor = law_factor(square, mean * mean, x, axes)
+    return x.with_q(x.q * factor, x.mean * mean)
+
+
+def law_factor(same: float, other: float, x: State, axes: tuple[int, ...]) -> Array:
+    """``same`` where all of these axes agree and ``other`` elsewhere, in a shape that broadcasts against q."""
+    agree = np.ones((1,) * x.q.ndim)
+    for i in axes:
+        mask = expand_same(np.array([1.0, 0.0]), x.axes[i], 0)
+        agree = agree * mask.reshape([-1 if k == i else 1 for k in range(x.q.ndim)])
+    return other + (same - other) * agree
+
+
+@forward.register(ops.Scale)
+def _(op: ops.Scale, setting: Setting, x: State) -> State:
+    axes = () if op.axis is None else (op.axis % len(x.axes),)
+    return times_law(x, specs_of(op, x)["weight"], axes)
+
+
+def total(signs: tuple[float, ...], xs: tuple[State, ...], cross: dict[tuple[int, int], Array] | None = None) -> State:
+    """Σ ± x_k. ``cross`` holds E[x_k x_l] by class where the two are not independent."""
+    parts = aligned(*xs)
+    axes = common_axes(parts)
+    q: Array = np.zeros((1,) * len(axes))
+    mean: Array = np.zeros(())
+    length = variance = 0.0
+    for k, (sign, x) in enumerate(zip(signs, parts, strict=True)):
+        q = q + x.q
+        mean = mean + sign * x.mean
+        variance += x.spread * x.length**2
+        for j in range(k):
+            pair = cross.get((j, k)) if cross else None
+            product = mean_products(parts[j], x) if pair is None else 2 * pair
+            q = q + signs[j] * sign * product
+    y = state(axes, q, np.broadcast_to(mean, _means_shape(axes)))
+    length = y.length
+    return State(y.axes, y.mean, y.q, variance / length**2 if length > 0 else 0.0)
+
+
+def _means_shape(axes: tuple[object, ...]) -> tuple[int, ...]:
+    found = next((a.parts for a in axes if a.parts), ())  # type: ignore[attr-defined]
+    return (len(found),) if found else ()
+
+
+def mean_products(x: State, y: State) -> Array:
+    """E[x_i] E[y_j] + E[y_i] E[x_j] by class, for aligned states."""
+    i = x.part_axis if x.part_axis is not None else y.part_axis
+    if i is None:
+        return np.asarray(2 * x.mean * y.mean)
+    parts = x.axes[i].parts or y.axes[i].parts
+    first, second = (list(e) for e in part_ends(parts))
+    a, b = np.broadcast_to(x.mean, (len(parts),)), np.broadcast_to(y.mean, (len(parts),))
+    return np.asarray(
+        (a[first] * b[second] + b[first] * a[second]).reshape([-1 if k == i else 1 for k in range(x.q.ndim)])
+    )
+
+
+@forward.register(ops.Add)
+def _(op: ops.Add, setting: Setting, *xs: State) -> State:
+    return total((1.0,) * len(xs), xs)
+
+
+@forward.register(ops.Subtract)
+def _(op: ops.Subtract, setting: Setting, *xs: State) -> State:
+    return total((1.0, -1.0), xs)
+
+
+@forward.register(ops.Multiply)
+def _(op: ops.Multiply, setting: Setting, *xs: State) -> State:
+    parts = aligned(*xs)
+    axes = common_axes(parts)
+    q = np.prod(np.stack(np.broadcast_arrays(*[x.q for x in parts])), axis=0)
+    mean = np.prod(np.stack(np.broadcast_arrays(*[x.mean for x in parts])), axis=0)
+    return state(axes, q, np.broadcast_to(mean, _means_shape(axes)), sum(x.spread for x in xs))
+
+
+@forward.register(ops.Divide)
+def _(op: ops.Divide, setting: Setting, x: State, y: State) -> State:
+    a, b = aligned(x, y)
+    axes = common_axes((a, b))
+    inverse = inverse_moments(b)
+    return state(axes, a.q * inverse, np.broadcast_to(a.mean / b.average, _means_shape(axes)), x.spread)
+
+
+def inverse_moments(y: State) -> Array:
+    """E[1/(y_i y_j)] by class, for a divisor that keeps away from zero: second order in its relative variance."""
+    m, v = y.average, max(y.length - y.average**2, 0.0)
+    if not m * m > 4 * v:
+        raise TheoryError(
+            f"Divide: expected a divisor whose mean is over two standard deviations from zero, got mean {m:.3g} and "
+            f"variance {v:.3g}; a quotient by numbers around zero has no second moment."
+        )
+    covariance = (y.q - y.means()) / (m * m)
+    return np.asarray((1 + 2 * v / (m * m) + covariance) / (m * m))
+
+
+@forward.register(ops.Dropout)
+def _(op: ops.Dropout, setting: Setting, x: State) -> State:
+    return drop(x, op.p, (0, 1) if op.channels else tuple(range(len(x.axes))), setting)
+
+
+@forward.register(ops.DropPath)
+def _(op: ops.DropPath, setting: Setting, x: State) -> State:
+    return drop(x, op.p, (0,), setting)
+
+
+def drop(x: State, p: float, axes: tuple[int, ...], setting: Setting) -> State:
+    """Masks shared by elements that agree on ``axes``: their second moments grow by 1/(1 − p)."""
+    if not setting.training or p == 0:
+        return x
+    return x.with_q(x.q * law_factor(1 / (1 - p), 1.0, x, axes))
+
+
+__all__ = ["averages_of", "elementwise", "law_classes", "standard", "total"]
