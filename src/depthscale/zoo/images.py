@@ -25,7 +25,7 @@ class ImageTooSmallError(GraphError):
 
 def sides(image_size: Size) -> tuple[int, int]:
     """(height, width) in pixels; GraphError for anything but one or two whole numbers of at least 1."""
-    pair = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    pair = tuple(image_size) if isinstance(image_size, Sequence) else (image_size, image_size)
     whole = all(isinstance(n, int) and not isinstance(n, bool) and n >= 1 for n in pair)
     if len(pair) != 2 or not whole:
         raise GraphError(f"expected image_size to be a whole number of pixels or (height, width), got {image_size!r}")

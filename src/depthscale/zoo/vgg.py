@@ -32,13 +32,15 @@ def vgg(
     """
     if depth not in STAGES:
         raise GraphError(f"expected the depth of VGG to be one of {sorted(STAGES)}, got {depth}")
-    style = blocks.Style(norm=norm, act=act)
+    style = blocks.Style()
     net = Builder()
     x = image(net, in_channels, image_size)
     for convolutions, channels in zip(STAGES[depth], CHANNELS, strict=True):
         with net.scope("stage#"):
             for _ in range(convolutions):
-                x = blocks.conv_norm_act(x, channels, style=style)
+                # with its bias even in front of a norm, as the released weights have it
+                x = blocks.conv(x, channels, weight=style.weight, bias=style.bias)
+                x = blocks.act(blocks.norm(x, norm), act)
             x = blocks.max_pool(x)
     with net.scope("head"):
         if is_small(image_size, small):
