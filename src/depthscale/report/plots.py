@@ -160,6 +160,8 @@ def curves(
     with _style():
         figure, axes = _figure(*size)
         order = {"faint": 0, "usual": 1, "strong": 2}
+        crowd = sum(line.weight == "faint" for line in lines)
+        paleness = max(0.05, 0.2 * min(1.0, 40 / max(crowd, 1)))  # many pale lines on one another are not pale
         colours = iter(_COLOURS * (1 + len(lines) // len(_COLOURS)))
         for line in sorted(lines, key=lambda line: order[line.weight]):
             xs, ys = _finite(line.points)
@@ -170,7 +172,7 @@ def curves(
                 xs,
                 ys,
                 color=INK if faint else next(colours),
-                alpha=0.18 if faint else 1.0,
+                alpha=paleness if faint else 1.0,
                 linewidth={"faint": 0.9, "usual": 1.4, "strong": 2.2}[line.weight],
                 linestyle="--" if line.dashed else "-",
                 marker="o" if len(xs) < 2 or (line.weight == "strong" and len(xs) <= 40) else None,
@@ -277,7 +279,7 @@ def _cells(axes: Axes, counts: Sequence[Sequence[int]], shares: Sequence[Sequenc
     for i, row in enumerate(counts):
         for j, count in enumerate(row):
             if count:
-                tint = 0.5 * shares[i][j] if i == j else min(0.5, 0.12 + 2.0 * shares[i][j])
+                tint = 0.5 * shares[i][j] if i == j else min(0.5, 0.22 + 2.0 * shares[i][j])
                 colour = ACCENT if i == j else SECOND
                 axes.add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, facecolor=colour, alpha=tint, linewidth=0))
                 axes.text(j, i, f"{count}", ha="center", va="center", fontsize=size, color=INK)
@@ -291,7 +293,7 @@ def _tinted(shares: Sequence[Sequence[float]]) -> list[list[tuple[float, float, 
 
     def tint(i: int, j: int, share: float) -> tuple[float, float, float, float]:
         r, g, b = to_rgb(ACCENT if i == j else SECOND)
-        return r, g, b, share if i == j else min(1.0, 3.0 * share)
+        return r, g, b, share if i == j or not share else min(1.0, 0.2 + 3.0 * share)
 
     return [[tint(i, j, s) for j, s in enumerate(row)] for i, row in enumerate(shares)]
 

@@ -14,8 +14,11 @@ from depthscale.graph.draw.words import FAMILIES, text_width
 from depthscale.graph.graph import Graph
 
 MARGIN = 20.0
-FOOT = 46.0  # room under the picture for totals and legend
+LINE = 17.0  # between lines under the picture
+LEAST = 300.0  # width for totals and legend under a narrow picture
 ROUND = 7.0
+
+Label = tuple[str, str, float]  # text, family ("" for none), width with the space behind it
 
 # family: (fill, stroke) on light and on dark paper
 COLOURS = {
@@ -38,7 +41,9 @@ def _style() -> str:
         ".dsg .paper{fill:#fff}.dsg text{fill:#1c2430}.dsg .faint{fill:#5a6473}"
         ".dsg .scope{fill:#8090a8;fill-opacity:.07;stroke:#8090a8;stroke-opacity:.55}"
         ".dsg .wire{fill:none;stroke:#6d7787;stroke-width:1.3}.dsg .skip{stroke:#b3572b;stroke-width:1.6}"
-        ".dsg .tip{fill:#6d7787}.dsg .name{font-weight:600}" + families + "@media (prefers-color-scheme:dark){"
+        ".dsg .tip{fill:#6d7787}.dsg .name{font-weight:600}"
+        + families
+        + "@media screen and (prefers-color-scheme:dark){"
         ".dsg .paper{fill:#14181e}.dsg text{fill:#e6eaf0}.dsg .faint{fill:#a3adbb}"
         ".dsg .wire{stroke:#8d97a8}.dsg .skip{stroke:#e08a5a}.dsg .tip{fill:#8d97a8}" + dark + "}"
     )
@@ -53,18 +58,30 @@ class Drawn:
     units: list[Box] = field(default_factory=list)
     scopes: list[Box] = field(default_factory=list)  # outer before inner
     wires: list[Wire] = field(default_factory=list)
-    families: list[str] = field(default_factory=list)  # those that occur
+    foot: list[list[Label]] = field(default_factory=list)  # lines under the picture
 
 
 def draw(graph: Graph) -> Drawn:
     """The picture of a graph, every box and wire in the coordinates of the page."""
     root = picture(graph)
-    drawn = Drawn(root.width + 2 * MARGIN, root.height + 2 * MARGIN + FOOT)
     used = {chip.family for unit in _units_of(root) for chip in unit.chips}
-    drawn.families = [family for family in FAMILIES if family in used]
-    drawn.width = max(drawn.width, max(_foot_widths(totals(graph), drawn.families)) + 2 * MARGIN)
+    words = [(part, "", text_width(part, FONT) + 16) for part in totals(graph).split(" · ")]
+    legend = [(FAMILIES[f], f, text_width(FAMILIES[f], SMALL) + 26) for f in FAMILIES if f in used]
+    width = max(root.width, LEAST)
+    foot = [*_lines(words, width), *_lines(legend, width)]
+    drawn = Drawn(width + 2 * MARGIN, root.height + 2 * MARGIN + 14 + LINE * len(foot), foot=foot)
     _flatten(root, (drawn.width - root.width) / 2, MARGIN, drawn)
     return drawn
+
+
+def _lines(words: list[Label], width: float) -> list[list[Label]]:
+    """Words in lines no wider than this."""
+    lines: list[list[Label]] = [[]]
+    for word in words:
+        if lines[-1] and sum(w for _, _, w in lines[-1]) + word[2] > width:
+            lines.append([])
+        lines[-1].append(word)
+    return lines
 
 
 def _units_of(box: Box) -> Iterator[Box]:
@@ -86,10 +103,6 @@ def _flatten(box: Box, x: float, y: float, drawn: Drawn) -> None:
             drawn.units.append(child)
 
 
-def _foot_widths(words: str, families: list[str]) -> tuple[float, float]:
-    return text_width(words, FONT), sum(24 + text_width(FAMILIES[f], SMALL) for f in families)
-
-
 def svg(graph: Graph) -> str:
     """The network as a self-contained SVG: scopes as frames, ops coloured by family, shapes where they change.
 
@@ -98,7 +111,7 @@ def svg(graph: Graph) -> str:
     """
     drawn = draw(graph)
     words = totals(graph)
-    body = "".join([*_scopes(drawn), *_wires(drawn), *_units(drawn), *_foot(drawn, words)])
+    body = "".join([*_scopes(drawn), *_wires(drawn), *_units(drawn), *_foot(drawn)])
     ends = f"from {', '.join(graph.inputs)} to {', '.join(graph.outputs)}"
     told = f"{len(graph)} ops {ends}; {words}. Repeated blocks are drawn once with their number."
     mark = blake2b(body.encode(), digest_size=4).hexdigest()
@@ -205,11 +218,14 @@ def _chip(x: float, y: float, chip: Chip, first: bool, last: bool) -> str:
     return f'<path class="{chip.family}" d="{d}"/>'
 
 
-def _foot(drawn: Drawn, words: str) -> Iterator[str]:
-    y = drawn.height - MARGIN
-    yield _text(MARGIN, y - 20, words, FONT)
-    x = MARGIN
-    for family in drawn.families:
-        yield f'<rect class="{family}" x="{_n(x)}" y="{_n(y - 8)}" width="9" height="9" rx="2"/>'
-        yield _text(x + 13, y, FAMILIES[family], SMALL, "faint")
-        x += 24 + text_width(FAMILIES[family], SMALL)
+def _foot(drawn: Drawn) -> Iterator[str]:
+    """Totals, then what the colours mean."""
+    y = drawn.height - MARGIN - LINE * (len(drawn.foot) - 1)
+    for line in drawn.foot:
+        x = MARGIN
+        for words, family, width in line:
+            if family:
+                yield f'<rect class="{family}" x="{_n(x)}" y="{_n(y - 8)}" width="9" height="9" rx="2"/>'
+            yield _text(x + 13, y, words, SMALL, "faint") if family else _text(x, y, words, FONT)
+            x += width
+        y += LINE
