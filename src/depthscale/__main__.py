@@ -1,0 +1,5 @@
+"""``python -m depthscale``."""
+
+from depthscale.cli import main
+
+main()

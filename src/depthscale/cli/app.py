@@ -1,0 +1,40 @@
+"""The verbs, gathered. Importing this file imports no verb's dependencies."""
+
+from typing import Annotated
+
+import typer
+
+from depthscale import __version__
+from depthscale.cli.build import build
+from depthscale.cli.design import design
+from depthscale.cli.train import train
+from depthscale.cli.zoo import zoo
+
+app = typer.Typer(
+    name="depthscale",
+    help="Tells you whether a deep network will train before you train it, repairs it when it won't, "
+    "and finds a better one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"depthscale {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What holds for every verb."""
+
+
+for verb in (design, train, zoo, build):
+    app.command()(verb)

@@ -1,0 +1,47 @@
+"""``depthscale build NET``: a network as plain PyTorch source, weights, graph or ONNX."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from depthscale.cli import common
+
+
+def build(
+    net: Annotated[str, typer.Argument(help=common.NET_HELP)],
+    source: Annotated[Path | None, typer.Option(help="Write readable PyTorch source to this file.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Write freshly drawn weights (safetensors) to this file.")
+    ] = None,
+    graph: Annotated[Path | None, typer.Option(help="Write the graph as JSON to this file.")] = None,
+    onnx: Annotated[Path | None, typer.Option(help="Write ONNX to this file (needs the onnx extra).")] = None,
+    seed: common.Seed = 0,
+) -> None:
+    """Write a network as PyTorch source, weights, graph JSON or ONNX; without a file, print the source."""
+    from depthscale.build import build as make, save, source as write_source, to_onnx
+
+    network = common.network(net)
+    if graph is not None:
+        write(graph, network.to_json())
+    if source is not None:
+        write(source, write_source(network))
+    if weights is not None or onnx is not None:
+        module = make(network, seed)
+        if weights is not None:
+            save(module, weights)
+        if onnx is not None:
+            to_onnx(module, onnx)
+    if source is graph is weights is onnx is None:
+        print(write_source(network), end="")
+
+
+def write(path: Path, text: str) -> None:
+    """Write a text file, its folder made first; one clear sentence when that fails."""
+    from depthscale.errors import DepthscaleError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DepthscaleError(f"cannot write {path}: {error.strerror}") from None

@@ -1,0 +1,174 @@
+"""What the verbs share: options, the network a user names, and printing."""
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from depthscale.errors import DepthscaleError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from depthscale.data import Dataset
+    from depthscale.design.run import Watcher
+    from depthscale.design.search import Trial
+    from depthscale.graph import Graph
+
+Seed = Annotated[int, typer.Option(help="Seed of everything random: the same seed gives the same result.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on standard output.")]
+Target = Annotated[str | None, typer.Option(help="The column to predict, for tables.")]
+Task = Annotated[str | None, typer.Option(help="classification or regression, where the target could be either.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read instead of stopping.")]
+DATA_HELP = (
+    "digits, mnist, openml:NAME, a CSV or Parquet file (with --target), an NPZ file, or a folder of images "
+    "with one folder per class."
+)
+NET_HELP = "zoo:NAME (depthscale zoo lists them) or a graph's JSON file."
+
+
+def console() -> "Console":
+    """Where people read: standard error, so that standard output stays clean for --json."""
+    from rich.console import Console
+
+    screen = Console(stderr=True, highlight=False)
+    return screen if screen.is_terminal else Console(stderr=True, highlight=False, width=160)
+
+
+def output() -> "Console":
+    """Standard output, as wide as the terminal; full width where it is none."""
+    from rich.console import Console
+
+    screen = Console(highlight=False)
+    return screen if screen.is_terminal else Console(highlight=False, width=160)
+
+
+def print_json(value: dict[str, Any]) -> None:
+    """One JSON object on standard output; numbers that JSON lacks become null."""
+
+    def clean(v: Any) -> Any:
+        if isinstance(v, dict):
+            return {str(k): clean(x) for k, x in v.items()}
+        if isinstance(v, list | tuple):
+            return [clean(x) for x in v]
+        return None if isinstance(v, float) and not math.isfinite(v) else v
+
+    json.dump(clean(value), sys.stdout, indent=2, ensure_ascii=False)
+    sys.stdout.write("\n")
+
+
+def read_graph(path: Path) -> "Graph":
+    """The graph in a JSON file; one clear sentence when it is none."""
+    from depthscale.errors import GraphError
+    from depthscale.graph import Graph
+
+    try:
+        return Graph.from_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise DepthscaleError(f"expected a graph's JSON file at {path}, but it cannot be read: {reason}") from None
+    except GraphError as error:
+        raise GraphError(f"{path}: {error}") from None
+
+
+def network(spec: str, dataset: "Dataset | None" = None) -> "Graph":
+    """The network that ``spec`` names, fitted to a data set's shape and classes where it is one of the zoo's.
+
+    Raises DepthscaleError for anything else, with what a spec looks like.
+    """
+    if spec.startswith("zoo:"):
+        from depthscale import zoo
+
+        name = spec.removeprefix("zoo:")
+        return zoo.get(name, **(_fitting(name, dataset) if dataset is not None else {}))
+    path = Path(spec)
+    if spec.endswith(".json") or path.exists():
+        graph = read_graph(path)
+        if dataset is not None:
+            _check_fit(spec, graph, dataset)
+        return graph
+    raise DepthscaleError(f"expected a network as {NET_HELP.rstrip('.')}, got {spec!r}")
+
+
+def _fitting(name: str, dataset: "Dataset") -> dict[str, Any]:
+    """The arguments that fit a network of the zoo to a data set."""
+    from depthscale import zoo
+
+    takes, shape = zoo.entry(name.partition(":")[0]).takes, tuple(dataset.input_shape)
+    options: dict[str, Any] = {"num_classes": dataset.outputs}
+    if "input_shape" in takes:
+        return options | {"input_shape": shape}
+    if len(shape) != 3:
+        raise DepthscaleError(f"zoo:{name} takes images, but the rows of {dataset.name} are tables; try zoo:mlp")
+    if shape[1] != shape[2]:
+        raise DepthscaleError(f"zoo:{name} takes square images, got {shape[1]} × {shape[2]}; crop or resize them")
+    return options | {"in_channels": shape[0], "image_size": shape[1]}
+
+
+def _check_fit(spec: str, graph: "Graph", dataset: "Dataset") -> None:
+    shapes = graph.shapes()
+    takes, gives = shapes[graph.inputs[0]][1:], shapes[graph.outputs[0]][1:]
+    if tuple(takes) != tuple(dataset.input_shape):
+        raise DepthscaleError(f"{spec}: expected a network for inputs of shape {dataset.input_shape}, got {takes}")
+    if tuple(gives) != (dataset.outputs,):
+        raise DepthscaleError(f"{spec}: expected a network with {dataset.outputs} outputs, got {gives}")
+
+
+@contextmanager
+def watching(*, quiet: bool) -> "Iterator[Watcher]":
+    """A watcher that shows phases and trials on standard error, with a live bar where that is a terminal."""
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from depthscale.design.run import Watcher
+
+    screen = console()
+    if quiet:
+        yield Watcher()
+        return
+    live = screen.is_terminal
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=screen, transient=True, disable=not live) as bar:
+        yield _shower(screen, bar if live else None)
+
+
+def _shower(screen: "Console", bar: "Progress | None") -> "Watcher":
+    import time
+
+    from depthscale.design.run import Watcher
+
+    class Shower(Watcher):
+        """Prints finished trials; the bar says what is being done."""
+
+        started = time.monotonic()
+        task: Any = None
+
+        def phase(self, words: str, seconds: float | None = None) -> None:
+            if bar is None:
+                screen.print(f"[dim]{time.monotonic() - self.started:6.1f} s[/]  {words}")
+                return
+            if self.task is not None:
+                bar.remove_task(self.task)
+            self.task = bar.add_task(words, total=None)
+
+        def loading(self, done: int, total: int) -> None:
+            if bar is not None and self.task is not None:
+                bar.update(self.task, completed=done, total=total)
+
+        def note(self, words: str) -> None:
+            screen.print(f"[dim]          {words}[/]", markup=True)
+
+        def trial(self, trial: "Trial") -> None:
+            at = f"{time.monotonic() - self.started:6.1f} s"
+            value = trial.metrics.get("accuracy", trial.metrics.get("rmse"))
+            shown = "" if value is None else f"{value:.4f}  "
+            why = f" ({trial.why})" if trial.why else ""
+            screen.print(f"[dim]{at}[/]  {trial.number:3d}  {shown}{trial.words}: {trial.state}{why}")
+
+    return Shower()

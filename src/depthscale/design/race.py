@@ -1,0 +1,138 @@
+"""Training candidates and retraining the winner: from a screened candidate to a trainer."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from depthscale.design.screen import Screened
+from depthscale.design.search import RUNGS, Progress, Racer, Starter
+from depthscale.graph import Graph
+
+if TYPE_CHECKING:
+    from depthscale.data import Dataset
+    from depthscale.train import TrainConfig, Trainer
+    from depthscale.train.augment import Augment
+    from depthscale.train.result import EpochReport
+
+SPEED = 1e10  # multiply-adds a second that a small network reaches on one core
+SMALL_STEP = 3e8  # multiply-adds of a step below which a second thread costs more than it brings
+EMA = 0.995  # averaged weights are worth looking at before the learning rate has come down
+TRIAL_ROWS = 300_000  # training rows that a full trial sees when trials are counted
+
+
+@contextmanager
+def threads(graph: Graph, batch: int) -> Iterator[None]:
+    """One thread for steps too small to share out; decided by the cost alone, so that a resumed run decides alike."""
+    import torch
+
+    before = torch.get_num_threads()
+    if graph.cost(batch).multiply_adds < SMALL_STEP:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def augmentation(name: str, image_size: int) -> "Augment | None":
+    """The image changes that a decision names, scaled to the image."""
+    from depthscale.errors import DepthscaleError
+    from depthscale.train.augment import Augment
+
+    shift = max(1, round(image_size / 14))
+    table = {
+        "none": None,
+        "shift": Augment(shift=shift),
+        "affine": Augment(shift=shift, rotate=10, shear=5, scale=0.1),
+        "shift+flip": Augment(shift=shift, flip=True),
+    }
+    if name not in table:
+        raise DepthscaleError(f"expected augmentation to be one of {', '.join(table)}, got {name!r}")
+    return table[name]
+
+
+def config(training: Mapping[str, Any], dataset: "Dataset", seed: int, device: str, **changes: Any) -> "TrainConfig":
+    """The training configuration of a candidate's decisions."""
+    from depthscale.train import TrainConfig
+
+    return TrainConfig(
+        batch=min(int(training["batch_size"]), max(len(dataset.train.x) // 4, 1)),
+        lr=float(training["learning_rate"]),
+        weight_decay=float(training["weight_decay"]),
+        clip=1.0,
+        augment=augmentation(str(training["augment"]), min(dataset.input_shape[-2:])),
+        device=device,
+        seed=seed,
+    ).with_(**changes)
+
+
+def epochs_of(rung: int, rows: int) -> int:
+    """Epochs up to a rung when trials are counted: at least one a rung, fewer for larger data."""
+    full = max(RUNGS[-1], min(45, TRIAL_ROWS // max(rows, 1)))
+    return max(1, full * rung // RUNGS[-1])
+
+
+def starter(dataset: "Dataset", seed: int, device: str, unit: float | None) -> Starter:
+    """How the search begins a candidate: ``unit`` is the seconds of one rung unit, None to count epochs."""
+    from depthscale.build import build
+    from depthscale.train import Budget, Trainer
+
+    def budget(rung: int) -> Budget:
+        if unit is None:
+            return Budget(epochs=epochs_of(rung, len(dataset.train.x)))
+        return Budget(seconds=unit * rung)
+
+    def start(screened: Screened, number: int) -> Racer:
+        own = seed * 100_003 + number
+        settings = config(
+            screened.candidate.training, dataset, own, device, schedule="constant", warmup=0.05, ema=EMA
+        ).with_(budget=budget(RUNGS[-1]))
+        trainer = Trainer(build(screened.graph, own), dataset, settings, progress=False)
+
+        def race(rung: int) -> Progress:
+            with threads(screened.graph, settings.batch):
+                trainer.run(budget(rung))
+            return progress(trainer, dataset.task)
+
+        return race
+
+    return start
+
+
+def progress(trainer: "Trainer", task: str) -> Progress:
+    """Where a trainer stands, as the search sees it.
+
+    The score is validation accuracy with the loss to break ties (accuracies of small splits tie often), or minus the
+    root mean square error.
+    """
+    result = trainer.result()
+    if result.status == "interrupted":
+        raise KeyboardInterrupt
+    curve = [point(r) for r in result.history]
+    if result.last is not None and (not result.history or result.last.step != result.history[-1].step):
+        curve.append(point(result.last))
+    if result.status == "diverged":
+        return Progress(float("-inf"), {}, curve, failed=str(result.divergence))
+    val = result.val
+    score = val["accuracy"] - 1e-4 * min(val["loss"], 10.0) if task == "classification" else -val["rmse"]
+    return Progress(score, dict(val), curve)
+
+
+def point(report: "EpochReport") -> dict[str, float]:
+    """One point of a learning curve."""
+    return {"epoch": report.epoch, "seconds": report.seconds, "train_loss": report.train_loss, **report.val}
+
+
+def final_trainer(
+    graph: Graph, training: Mapping[str, Any], dataset: "Dataset", seed: int, device: str, **options: Any
+) -> "Trainer":
+    """A trainer that gives the winner the whole of its budget, the learning rate annealed over it.
+
+    ``options``: ``budget``, and ``out`` for checkpoints.
+    """
+    from depthscale.build import build
+    from depthscale.train import Trainer
+
+    settings = config(training, dataset, seed, device, schedule="onecycle", ema=EMA, keep_best=False)
+    settings = settings.with_(budget=options.pop("budget"))
+    return Trainer(build(graph, seed), dataset, settings, **options)
