@@ -9,8 +9,9 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# public name -> module that defines it; a module maps to itself
+# public name -> module that defines it
 _PUBLIC: dict[str, str] = {
+    "Graph": "depthscale.graph",
     "activation": "depthscale.theory.resolve",
     "critical_line": "depthscale.theory.critical",
     "critical_point": "depthscale.theory.critical",
@@ -22,7 +23,8 @@ _PUBLIC: dict[str, str] = {
     "propagate": "depthscale.theory.propagate",
     "DepthscaleError": "depthscale.errors",
 }
-_MODULES: frozenset[str] = frozenset({"build", "zoo"})
+# rooms; build and design are called like functions
+_MODULES: frozenset[str] = frozenset({"build", "design", "zoo"})
 
 
 def __getattr__(name: str) -> Any:
