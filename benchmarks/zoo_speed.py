@@ -2,7 +2,8 @@
 
     python benchmarks/zoo_speed.py
 
-Processor time, best of five, each from nothing (pure Python on one core: an idle machine takes as long). Limits: 20 ms for ResNet-50 and for any NAS-Bench-201 network, 200 ms for the largest.
+Processor time, best of five, each from nothing: pure Python on one core, so an idle machine takes as long. Limits:
+20 ms for ResNet-50 and for any NAS-Bench-201 network, 200 ms for the largest.
 """
 
 import gc
