@@ -47,13 +47,14 @@ def test_stochastic_depth_falls_linearly_to_the_last_block() -> None:
     assert not ops_of(zoo.get("resnet110"), ops.DropPath)
 
 
-@pytest.mark.parametrize("preactivation", [False, True])
-def test_zero_gain_makes_every_branch_zero(preactivation: bool) -> None:
-    graph = zoo.resnet(18, zero_gain=True, preactivation=preactivation)
-    kind, field = (ops.Conv, "weight") if preactivation else (ops.BatchNorm, "weight")
-    zeros = [n.name for n in graph.nodes if isinstance(n.op, kind) and getattr(n.op, field) == laws.ZERO]
+@pytest.mark.parametrize(("preactivation", "norm"), [(False, "batch"), (True, "batch"), (False, "none")])
+def test_zero_gain_makes_every_branch_zero(preactivation: bool, norm: str) -> None:
+    graph = zoo.resnet(18, zero_gain=True, preactivation=preactivation, norm=norm)
+    zeros = [n.name for n in graph.nodes if getattr(n.op, "weight", None) == laws.ZERO]
     assert len(zeros) == 8
     assert all("shortcut" not in name for name in zeros)
+    kinds = {type(graph[name].op) for name in zeros}
+    assert kinds == ({ops.BatchNorm} if norm == "batch" and not preactivation else {ops.Conv})
 
 
 def test_preactivation_leaves_the_path_of_the_sum_clear() -> None:

@@ -45,6 +45,11 @@ class Plan:
     shortcut: str
     dropout: float
 
+    @property
+    def last(self) -> Style:
+        """The style of a branch's last convolution where no norm with a gain follows: zero weights for zero gain."""
+        return replace(self.style, weight=laws.ZERO) if self.gain == laws.ZERO else self.style
+
     def convolutions(self, width: int, stride: int) -> tuple[tuple[int, int, int, int], ...]:
         """(channels, kernel, stride, groups) of a branch's convolutions."""
         inner = width * self.width_per_group // 64 * self.groups
@@ -79,8 +84,9 @@ def post_activation(x: Wire, plan: Plan, width: int, stride: int, drop: float) -
             y = blocks.conv_norm_act(y, channels, kernel, stride=s, groups=groups, style=plan.style)
             y = blocks.dropout(y, plan.dropout)
         channels, kernel, s, groups = last
+        style = plan.style if plan.style.norm not in ("none", "instance") else plan.last
         y = blocks.conv_norm_act(
-            y, channels, kernel, stride=s, groups=groups, style=plan.style, activate="identity", gain=plan.gain
+            y, channels, kernel, stride=s, groups=groups, style=style, activate="identity", gain=plan.gain
         )
         return blocks.squeeze_excite(y, plan.squeeze) if plan.squeeze else y
 
@@ -102,9 +108,7 @@ def pre_activation(x: Wire, plan: Plan, width: int, stride: int, drop: float) ->
         bias = plan.style.bias if plan.style.norm == "none" else None
         y = blocks.conv(start, channels, kernel, stride=s, groups=groups, weight=plan.style.weight, bias=bias)
         for i, (channels, kernel, s, groups) in enumerate(rest, 1):
-            # no norm follows the last convolution: a branch that starts at zero has its weights at zero instead
-            zero = i == len(rest) and plan.gain == laws.ZERO
-            style = replace(plan.style, weight=laws.ZERO) if zero else plan.style
+            style = plan.last if i == len(rest) else plan.style
             y = blocks.dropout(y, plan.dropout)
             y = blocks.norm_act_conv(y, channels, kernel, stride=s, groups=groups, style=style)
         return blocks.squeeze_excite(y, plan.squeeze) if plan.squeeze else y
