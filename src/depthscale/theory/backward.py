@@ -15,7 +15,7 @@ from depthscale.graph.op import Op
 from depthscale.graph.rules import Rule
 from depthscale.numerics.estimate import Array
 from depthscale.theory.forward import Setting
-from depthscale.theory.moments import Axis, State, aligned, same_average, state
+from depthscale.theory.moments import Axis, State, aligned, common_axes, same_average, state
 
 
 class Pulled(NamedTuple):
@@ -28,10 +28,15 @@ class Pulled(NamedTuple):
 backward: Rule[Pulled] = Rule("backward moment", "theory/backward.py")
 
 
-def gradient(axes: tuple[Axis, ...], q: Array) -> State:
+def gradient(axes: tuple[Axis, ...], q: Array, profile: tuple[Array | None, ...] = ()) -> State:
     """The moments of a gradient: mean zero."""
     parts = next((a.parts for a in axes if a.parts), ())
-    return state(axes, q, np.zeros(len(parts)) if parts else 0.0)
+    return state(axes, q, np.zeros(len(parts)) if parts else 0.0, 0.0, profile)
+
+
+def significant(total: float, size: float) -> float:
+    """A sum of squares, or 0 where it is the rounding error of terms of this size that cancel."""
+    return total if total > 1e-8 * size else 0.0
 
 
 def summed_pairs(a: State, b: State, keep: tuple[int, ...] = ()) -> float:
@@ -40,11 +45,14 @@ def summed_pairs(a: State, b: State, keep: tuple[int, ...] = ()) -> float:
     Averaged over the entries of the kept axes.
     """
     a, b = aligned(a, b)
-    q = a.q * b.q
-    for i in reversed(range(len(a.axes))):
-        axis = a.axes[i] if a.axes[i].n >= b.axes[i].n else b.axes[i]
-        q = same_average(q, (axis,) * (i + 1), i) if i in keep else np.tensordot(q, axis.pairs, ([i], [0]))
-    return float(q)
+    axes = common_axes((a, b))
+    q = np.stack(np.broadcast_arrays(a.q * b.q, np.abs(a.q * b.q)))
+    for i in reversed(range(len(axes))):
+        if i in keep:
+            q = same_average(q, (axes[i],) * (i + 2), i + 1)
+        else:
+            q = np.tensordot(q, axes[i].pairs, ([i + 1], [0]))
+    return significant(float(q[0]), float(q[1]))
 
 
 def ones_like(x: State) -> State:

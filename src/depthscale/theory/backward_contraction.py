@@ -7,19 +7,31 @@ import numpy as np
 from depthscale.graph import ops
 from depthscale.graph.op import Op
 from depthscale.numerics.estimate import Array
-from depthscale.theory.backward import Pulled, backward, gradient, ones_like, summed_pairs
+from depthscale.theory.backward import Pulled, backward, gradient, ones_like, significant, summed_pairs
 from depthscale.theory.forward import Setting, specs_of
 from depthscale.theory.forward_contraction import (
+    Maps,
+    backward_taps,
     channel_pairs,
     contract,
     conv_windows,
     convolve,
     expand_same,
+    forward_taps,
+    size_along,
     transposed_windows,
     weight_classes,
 )
-from depthscale.theory.moments import Axis, State, coarse, same_average, unbroadcast
-from depthscale.theory.windows import Counts, apply_map, backward_map, forward_map, window_counts
+from depthscale.theory.moments import (
+    Axis,
+    State,
+    coarse,
+    normalised_profile,
+    profile_pairs,
+    same_average,
+    unbroadcast,
+)
+from depthscale.theory.windows import Window, apply_map, every_sums, input_squares, output_squares, same_sums
 
 
 def _leading(x: State) -> State:
@@ -69,65 +81,96 @@ def _fed_linear(g: State, x: State, weight: State) -> State:
     return gradient((Axis(a.axes[-1].n), Axis(b.axes[-1].n)), np.array(rows))
 
 
-def _counts(op: ops.Conv, x: State, g: State) -> list[Counts]:
-    windows = conv_windows(op, x, g.shape)
-    return [window_counts(w, o, i) for w, o, i in zip(windows, g.axes[2:], x.axes[2:], strict=True)]
+def _alike(g: State, x: State) -> tuple[State, State]:
+    """Both without parts, telling the same distances apart on the spatial axes."""
+    g = coarse(g) if g.part_axis is not None else g
+    x = coarse(x) if x.part_axis is not None else x
+    return (g, x) if [a.reach for a in g.axes[2:]] == [a.reach for a in x.axes[2:]] else _widened(g, x)
+
+
+def _widened(g: State, x: State) -> tuple[State, State]:
+    """Where one of the two tells fewer distances apart, its classes are copied."""
+    out = []
+    for one, other in ((g, x), (x, g)):
+        axes, q = list(one.axes), one.q
+        for i in range(2, len(axes)):
+            reach = max(axes[i].reach, other.axes[i].reach)
+            if reach > axes[i].reach:
+                axes[i] = Axis(axes[i].n, reach)
+                q = np.take(q, [min(d, q.shape[i] - 1) for d in range(axes[i].classes)], axis=i)
+        out.append(State(tuple(axes), one.mean, q, one.spread, one.profile))
+    return out[0], out[1]
 
 
 @backward.register(ops.Conv)
 def _(op: ops.Conv, setting: Setting, g: State, y: State, *xs: State) -> Pulled:
-    g = coarse(g) if any(a.parts for a in g.axes) else g
-    x = coarse(xs[0]) if any(a.parts for a in xs[0].axes) else xs[0]
-    counts = _counts(op, x, g)
-    maps = [
-        (backward_map(c.same, axis), backward_map(c.every - c.same, axis))
-        for c, axis in zip(counts, x.axes[2:], strict=True)
-    ]
+    g, x = _alike(g, xs[0])
+    windows = conv_windows(op, x, g.shape)
+    maps: Maps = []
+    profile: list[Array | None] = [None, None]
+    for i, window in enumerate(windows, start=2):
+        t = size_along(g, i)
+        maps.append(backward_taps(window, g.axes[i], x.axes[i], t))
+        profile.append(normalised_profile(input_squares(window, t)))
     w = np.swapaxes(expand_same(weight_classes(op, xs), g.axes[1], 0), 0, 1)
     q = convolve(g.q, w, channel_pairs(x.axes[1], g.axes[1], op.groups), maps, x.axes[1])
-    gx = gradient(x.axes, q)
+    gx = gradient(x.axes, q, tuple(profile))
     if len(xs) > 1:
-        return Pulled((gx, _fed_conv(op, g, x, xs[1], counts)), _bias(op, xs, g, 1))
-    square = _tap_sums(g.q[:, 0], x.q[:, 0], g.axes[0].pairs, [c.same for c in counts]) / math.prod(op.kernel)
+        return Pulled((gx, _fed_conv(op, g, x, xs[1], windows)), _bias(op, xs, g, 1))
+    sums = [_tap_sums(w, g, x, i, g.axes[i], x.axes[i]) for i, w in enumerate(windows, start=2)]
+    square = _met(g.q[:, 0], x.q[:, 0], g.axes[0].pairs, sums) / math.prod(op.kernel)
     return Pulled((gx,), {"weight": square, **_bias(op, xs, g, 1)})
 
 
-def _tap_sums(g: Array, x: Array, batch: Array, counts: list[Array]) -> float:
+def _tap_sums(window: Window, g: State, x: State, i: int, out: Axis, axis: Axis) -> Array:
+    """What multiplies E[g g'] E[x x'] by class along axis i: (D, E)."""
+    s, t = size_along(x, i), size_along(g, i)
+    sums = same_sums(window, out, axis, s, t)
+    if s is not None:
+        sums = sums / profile_pairs(s, axis)
+    if t is not None:
+        sums = sums / profile_pairs(t, out)[:, None]
+    return sums
+
+
+def _met(g: Array, x: Array, batch: Array, sums: list[Array]) -> float:
     """Σ over pairs of examples and of positions that meet through taps of E[g g'] E[x x']; g, x: (batch, *spatial)."""
-    for i, c in enumerate(counts, start=1):
+    for i, c in enumerate(sums, start=1):
         x = apply_map(x, i, c)
-    total = g * x
-    return float(np.tensordot(total.reshape(len(total), -1).sum(axis=1), batch, 1))
+    total = (g * x).reshape(len(batch), -1).sum(axis=1) * batch
+    return significant(float(total.sum()), float(np.abs(g * x).reshape(len(batch), -1).sum(axis=1) @ batch))
 
 
-def _fed_conv(op: ops.Conv, g: State, x: State, weight: State, counts: list[Counts]) -> State:
+def _fed_conv(op: ops.Conv, g: State, x: State, weight: State, windows: list[Window]) -> State:
     """The gradient of a kernel that is computed, by class of (out, in, *taps)."""
     axes = tuple(Axis(n) for n in weight.shape)
     q = np.zeros(tuple(a.classes for a in axes))
     for index in np.ndindex(*q.shape):
         o, i, *agree = index
         used, pairs = [], 1.0
-        for c, t, k in zip(counts, agree, op.kernel, strict=True):
-            used.append(c.every - c.same if t else c.same)
+        for d, (window, t, k) in enumerate(zip(windows, agree, op.kernel, strict=True), start=2):
+            same = same_sums(window, g.axes[d], x.axes[d])
+            used.append(every_sums(window, g.axes[d], x.axes[d]) - same if t else same)
             pairs *= k * (k - 1) if t else k
-        q[index] = _tap_sums(g.q[:, o], x.q[:, i], g.axes[0].pairs, used) / pairs
+        q[index] = _met(g.q[:, o], x.q[:, i], g.axes[0].pairs, used) / pairs
     return gradient(axes, q)
 
 
 @backward.register(ops.ConvTranspose)
 def _(op: ops.ConvTranspose, setting: Setting, g: State, y: State, x: State) -> Pulled:
-    g = coarse(g) if any(a.parts for a in g.axes) else g
-    x = coarse(x) if any(a.parts for a in x.axes) else x
+    g, x = _alike(g, x)
     windows = transposed_windows(op, x, g.shape)
-    counts = [window_counts(w, i, o) for w, i, o in zip(windows, x.axes[2:], g.axes[2:], strict=True)]
-    maps = [
-        (forward_map(c.same, axis), forward_map(c.every - c.same, axis))
-        for c, axis in zip(counts, x.axes[2:], strict=True)
-    ]
+    maps: Maps = []
+    profile: list[Array | None] = [None, None]
+    for i, window in enumerate(windows, start=2):
+        t = size_along(g, i)
+        maps.append(forward_taps(window, x.axes[i], g.axes[i], t))
+        profile.append(normalised_profile(output_squares(window, t)))
     w = expand_same(weight_classes(op, (x,)), g.axes[1], 1)
     q = convolve(g.q, w, channel_pairs(x.axes[1], g.axes[1], op.groups), maps, x.axes[1])
-    square = _tap_sums(x.q[:, 0], g.q[:, 0], g.axes[0].pairs, [c.same for c in counts]) / math.prod(op.kernel)
-    return Pulled((gradient(x.axes, q),), {"weight": square, **_bias(op, (x,), g, 1)})
+    sums = [_tap_sums(w, x, g, i, x.axes[i], g.axes[i]) for i, w in enumerate(windows, start=2)]
+    square = _met(x.q[:, 0], g.q[:, 0], g.axes[0].pairs, sums) / math.prod(op.kernel)
+    return Pulled((gradient(x.axes, q, tuple(profile)),), {"weight": square, **_bias(op, (x,), g, 1)})
 
 
 @backward.register(ops.MatMul)

@@ -1,5 +1,7 @@
 """Backward rules of elementwise functions, sums and products."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from depthscale.graph import ops
@@ -8,14 +10,14 @@ from depthscale.theory.activations import Activation
 from depthscale.theory.backward import Pulled, backward, gradient, summed_pairs
 from depthscale.theory.forward import Setting, specs_of
 from depthscale.theory.forward_elementwise import averages_of, drop, elementwise, law_factor, prelu, standard
-from depthscale.theory.moments import State, aligned, common_axes, part_ends, unbroadcast
+from depthscale.theory.moments import State, aligned, common_axes, part_ends, stationary, unbroadcast
 from depthscale.theory.resolve import activation
 
 
 def slope_classes(act: Activation, x: State) -> Array:
     """E[φ'(x_i) φ'(x_j)] by class."""
     if x.part_axis is None:
-        m, v, rho = standard(x)
+        m, v, rho = standard(stationary(x))
         if v == 0:
             return np.full(x.q.shape, float(act.derivative(np.array([m]))[0]) ** 2)
         q = np.array(act.derivative_correlation(v, rho, m), dtype=np.float64)
@@ -41,10 +43,23 @@ def slope_classes(act: Activation, x: State) -> Array:
     return q
 
 
+@lru_cache(maxsize=256)
+def slope_times(act: Activation) -> Activation:
+    """x φ'(x): φ itself where φ is scale-invariant."""
+    if act.homogeneous:
+        return act
+    return Activation(f"x {act.name}'(x)", (), lambda x: x * act.derivative(x), None, act.kinks)
+
+
+def slope_times_classes(act: Activation, x: State) -> Array:
+    """E[φ'(x_i) x_i φ'(x_j) x_j] by class."""
+    return elementwise(slope_times(act), x).q
+
+
 def through(g: State, x: State, factor: Array) -> State:
     """g times a factor given by class of x."""
     a, b = aligned(g, State(x.axes, x.mean, factor))
-    return gradient(a.axes, a.q * b.q)
+    return gradient(a.axes, a.q * b.q, a.profile)
 
 
 @backward.register(ops.Activation)

@@ -6,10 +6,10 @@ from depthscale.graph import ops
 from depthscale.graph.op import Op
 from depthscale.theory.backward import Pulled, backward, gradient
 from depthscale.theory.forward import Setting
-from depthscale.theory.forward_layout import pads_of, slice_range
+from depthscale.theory.forward_layout import mapped_profile, pads_of, slice_range
 from depthscale.theory.index_algebra import cut, drop_one, permute, reshape, split_one
 from depthscale.theory.moments import Axis, State, coarse, part_pairs, unbroadcast
-from depthscale.theory.windows import apply_map, backward_map, linear_sums
+from depthscale.theory.windows import apply_map, backward_map, linear_sums, matrix
 
 
 @backward.register(ops.Flatten, ops.Unflatten, ops.Reshape)
@@ -99,9 +99,10 @@ def _(op: ops.Upsample, setting: Setting, g: State, y: State, x: State) -> Pulle
 def along_back(g: State, i: int, kind: str, args: tuple[int, ...], axis: Axis) -> State:
     """The adjoint of ``forward_layout.along``."""
     g = coarse(g, i) if g.axes[i].parts else g
-    axis = axis.plain if axis.parts else axis
+    axis = Axis(axis.n, g.axes[i].reach)
     q = apply_map(g.q, i, backward_map(linear_sums(kind, args, g.axes[i], axis), axis))
-    return gradient((*g.axes[:i], axis, *g.axes[i + 1 :]), q)
+    rows = matrix(kind, args, g.axes[i].n, axis.n).T
+    return gradient((*g.axes[:i], axis, *g.axes[i + 1 :]), q, mapped_profile(g, i, rows))
 
 
 @backward.register(ops.Concat)

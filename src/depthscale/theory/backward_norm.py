@@ -10,6 +10,8 @@ which for N independent entries is G (1 − 2/N) E[1/V] = G/V · (N − 2)/(N �
 networks; the faster growth with nonlinearities is in V, which only holds what the mean over the batch leaves.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from depthscale.graph import ops
@@ -24,27 +26,30 @@ from depthscale.theory.moments import State, aligned, average_pairs, coarse
 
 def removed(g: State, x: State, p: Plan) -> State:
     """The gradient at the input of a normalisation without gain."""
+    met = g.gx
     g, x = aligned(g, x)
     done = normalise(x, p)
     y = done.y
     q = g.q - average_pairs(g.q, g.axes, p.over) if p.subtract else g.q
     variance = done.variance / (done.variance + p.eps)  # below 1 where ε counts: the norm then fixes y less
-    beta = average_pairs(q * y.q, g.axes, p.over)
+    product = q * y.q if met is None or met.shape != y.q.shape else met
+    beta = average_pairs(product, g.axes, p.over)
     same = tuple(slice(0, a.same) if i not in p.over else slice(None) for i, a in enumerate(g.axes))
     along = np.zeros_like(q)
     along[same] = (beta * y.q)[same]
     q = (q - along * float(variance.mean())) * done.scale * done.inverse
-    return gradient(g.axes, q)
+    return gradient(g.axes, q, g.profile)
 
 
 def _gains(op: Op, g: State, y: State, x: State, own: tuple[int, ...]) -> tuple[State, dict[str, float]]:
     """The gradient in front of gain and bias, and those of gain and bias."""
     specs, found = specs_of(op, x), {}
     if "weight" in specs:
-        found["weight"] = summed_pairs(g, y, own)
+        met = None if g.gx is None else gradient(g.axes, g.gx)
+        found["weight"] = summed_pairs(g, y, own) if met is None else summed_pairs(met, ones_like(met), own)
         mean, square = specs["weight"].moments
         if (mean, square) != (1.0, 1.0):
-            g = g.with_q(g.q * law_factor(square, mean * mean, g, own))
+            g = replace(g.with_q(g.q * law_factor(square, mean * mean, g, own)), gx=g.gx)  # γg · y/γ
     if "bias" in specs:
         found["bias"] = summed_pairs(gradient(g.axes, g.q), ones_like(g), own)
     return g, found
@@ -67,4 +72,7 @@ def _(op: ops.GroupNorm, setting: Setting, g: State, y: State, x: State) -> Pull
     xs = grouped(op, x)
     before, found = _gains(op, g, merge(normalise(xs, p).y, 1, 2), x, p.own)
     gs = split(coarse(before, 1), 1, (xs.axes[1].n, xs.axes[2].n))
+    if before.gx is not None:
+        met = split(coarse(gradient(before.axes, before.gx), 1), 1, (xs.axes[1].n, xs.axes[2].n))
+        gs = replace(gs, gx=met.q)
     return Pulled((merge(removed(gs, xs, p), 1, 2),), found)

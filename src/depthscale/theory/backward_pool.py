@@ -18,9 +18,10 @@ from depthscale.theory.backward import Pulled, backward, gradient
 from depthscale.theory.backward_layout import along_back
 from depthscale.theory.forward import Setting
 from depthscale.theory.forward_elementwise import standard
+from depthscale.theory.forward_layout import mapped_profile
 from depthscale.theory.forward_pool import max_pool, pool_windows, reduced_axes
 from depthscale.theory.moments import Axis, State, coarse
-from depthscale.theory.windows import Window, apply_map, backward_map, linear_sums, taps
+from depthscale.theory.windows import Window, apply_map, backward_map, linear_sums, matrix, taps
 
 
 @backward.register(ops.AvgPool)
@@ -59,12 +60,19 @@ def max_pool_back(g: State, x: State, windows: list[Window], act: Activation | N
     apart = np.where(chance < 1, (1 - together) / np.maximum(1 - chance, 1e-12), 0.0)
     spread, at = q * apart, q * (together - apart * chance)
     for i, (w, axis) in enumerate(zip(windows, x.axes[2:], strict=True), start=2):
+        axis = Axis(axis.n, axes[i].reach)
         sums = linear_sums("average", (w.kernel, w.stride, w.padding, 0), axes[i], axis)
         spread = apply_map(spread, i, backward_map(sums, axis))
         at = np.tensordot(at, axes[i].pairs / axis.n, ([i], [0]))
         at = np.expand_dims(at, i)
     spread[(slice(None), slice(None), *[slice(0, 1)] * len(windows))] += at
-    return gradient((*g.axes[:2], *x.axes[2:]), spread)
+    profile = g.profile
+    for i, w in enumerate(windows, start=2):
+        rows = matrix("average", (w.kernel, w.stride, w.padding, 0), w.out, w.n).T
+        profile = mapped_profile(State(g.axes, g.mean, g.q, 0.0, profile), i, rows)
+    return gradient(
+        (*g.axes[:2], *[Axis(a.n, b.reach) for a, b in zip(x.axes[2:], g.axes[2:], strict=True)]), spread, profile
+    )
 
 
 def _matched(x: State, out: tuple[Axis, ...], windows: list[Window], n: float) -> tuple[Array, Array]:

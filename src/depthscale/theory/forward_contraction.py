@@ -5,6 +5,7 @@ Convolutions count the pairs of taps exactly (``windows``).
 """
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 
@@ -13,8 +14,27 @@ from depthscale.graph.op import Op
 from depthscale.graph.shapes import infer
 from depthscale.numerics.estimate import Array
 from depthscale.theory.forward import Setting, forward, law_classes, shapes_of, specs_of
-from depthscale.theory.moments import Axis, State, aligned, coarse, common_axes, state
-from depthscale.theory.windows import Window, apply_map, backward_map, forward_map, window_counts
+from depthscale.theory.moments import (
+    Axis,
+    State,
+    aligned,
+    coarse,
+    common_axes,
+    normalised_profile,
+    profile_pairs,
+    state,
+)
+from depthscale.theory.windows import (
+    Window,
+    apply_map,
+    backward_map,
+    every_sums,
+    forward_map,
+    input_squares,
+    output_squares,
+    same_sums,
+    tap_index,
+)
 
 
 def weight_classes(op: Op, xs: tuple[State, ...]) -> Array:
@@ -60,7 +80,7 @@ def gaussian_spread(x: State) -> float:
 
 def as_gaussian(y: State, spread: float) -> State:
     """y with the spread of a sum of many terms whose law itself fluctuates by ``spread``."""
-    return State(y.axes, y.mean, y.q, spread + gaussian_spread(y))
+    return State(y.axes, y.mean, y.q, spread + gaussian_spread(y), y.profile)
 
 
 @forward.register(ops.Linear)
@@ -106,11 +126,14 @@ def channel_pairs(own: Axis, other: Axis, groups: int) -> Array:
     return np.stack([near, together * near + (1 - together) * far])[:, : other.classes]
 
 
-def convolve(q: Array, weights: Array, pairs: Array, maps: list[tuple[Array, Array]], out: Axis) -> Array:
+Maps = list[Callable[[int], Array]]
+
+
+def convolve(q: Array, weights: Array, pairs: Array, maps: Maps, out: Axis) -> Array:
     """Sums of q (batch, channels, *spatial) over taps and channels.
 
     weights: (own 2, other's classes, *taps (same, different)); pairs as in ``channel_pairs``; maps: per spatial axis
-    the coefficients of pairs of the same tap and of different taps. Terms whose weights vanish are left out.
+    the coefficients of pairs of the same tap (0) and of different taps (1). Terms whose weights vanish are left out.
     """
     total: Array | None = None
     for agreement in itertools.product((0, 1), repeat=len(maps)):
@@ -120,13 +143,42 @@ def convolve(q: Array, weights: Array, pairs: Array, maps: list[tuple[Array, Arr
             continue
         z = q
         for i, which in enumerate(agreement):
-            z = apply_map(z, i + 2, maps[i][which])
+            z = apply_map(z, i + 2, maps[i](which))
         z = apply_map(z, 1, w[: out.classes])
         total = z if total is None else total + z
     if total is None:
-        shape = [m[0].shape[0] for m in maps]
+        shape = [m(0).shape[0] for m in maps]
         return np.zeros((q.shape[0], out.classes, *shape))
     return total
+
+
+def size_along(x: State, i: int) -> Array | None:
+    """The profile of x along axis i."""
+    return x.profile[i] if x.profile else None
+
+
+def forward_taps(window: Window, out: Axis, axis: Axis, s: Array | None) -> Callable[[int], Array]:
+    """Coefficients (D, E) of same and of different taps; q̃ = q / E[s s'] is what the sums multiply."""
+
+    def coefficients(which: int) -> Array:
+        if which == 0:
+            sums = same_sums(window, out, axis, s)
+            return forward_map(sums if s is None else sums / profile_pairs(s, axis), out)
+        return forward_map(every_sums(window, out, axis) - same_sums(window, out, axis), out)
+
+    return coefficients
+
+
+def backward_taps(window: Window, out: Axis, axis: Axis, t: Array | None) -> Callable[[int], Array]:
+    """Coefficients (E, D) of the adjoint; t is the profile of the gradient at the output."""
+
+    def coefficients(which: int) -> Array:
+        if which == 0:
+            sums = same_sums(window, out, axis, None, t)
+            return backward_map(sums if t is None else sums / profile_pairs(t, out)[:, None], axis)
+        return backward_map(every_sums(window, out, axis) - same_sums(window, out, axis), axis)
+
+    return coefficients
 
 
 @forward.register(ops.Conv)
@@ -137,14 +189,18 @@ def _(op: ops.Conv, setting: Setting, *xs: State) -> State:
     shape = infer(op, *shapes_of(xs))
     axes = (x.axes[0], Axis(shape[1]), *[Axis(n, a.reach) for n, a in zip(shape[2:], x.axes[2:], strict=True)])
     w = expand_same(weight_classes(op, xs), x.axes[1], 1)
-    maps, share = [], 1.0
-    for window, out, axis in zip(conv_windows(op, x, shape), axes[2:], x.axes[2:], strict=True):
-        counts = window_counts(window, out, axis)
-        maps.append((forward_map(counts.same, out), forward_map(counts.every - counts.same, out)))
-        share *= float(counts.same[0].sum()) / out.n  # taps that lie inside, on average
+    windows, share = conv_windows(op, x, shape), 1.0
+    maps: Maps = []
+    profile: list[Array | None] = [None, None]
+    for i, window in enumerate(windows, start=2):
+        s = size_along(x, i)
+        maps.append(forward_taps(window, axes[i], x.axes[i], s))
+        squares = output_squares(window, s)
+        profile.append(normalised_profile(squares))
+        share *= float((tap_index(window) < window.n).sum()) / window.out  # taps that lie inside, on average
     y = convolve(x.q, w, channel_pairs(axes[1], x.axes[1], op.groups), maps, axes[1])
     mean = _mean_weight(op, xs) * _summed_mean(x, 1) / op.groups * share
-    return as_gaussian(with_bias(op, state(axes, y, mean), xs, 1), x.spread)
+    return as_gaussian(with_bias(op, state(axes, y, mean, 0.0, tuple(profile)), xs, 1), x.spread)
 
 
 def transposed_windows(op: ops.ConvTranspose, x: State, out: tuple[int, ...]) -> list[Window]:
@@ -159,14 +215,17 @@ def _(op: ops.ConvTranspose, setting: Setting, x: State) -> State:
     shape = infer(op, x.shape)
     axes = (x.axes[0], Axis(shape[1]), *[Axis(n, a.reach) for n, a in zip(shape[2:], x.axes[2:], strict=True)])
     w = expand_same(np.swapaxes(weight_classes(op, (x,)), 0, 1), x.axes[1], 1)
-    maps, share = [], 1.0
-    for window, out, axis in zip(transposed_windows(op, x, shape), axes[2:], x.axes[2:], strict=True):
-        counts = window_counts(window, axis, out)
-        maps.append((backward_map(counts.same, out), backward_map(counts.every - counts.same, out)))
-        share *= float(counts.same[:, 0].sum()) / out.n
+    maps: Maps = []
+    profile: list[Array | None] = [None, None]
+    share = 1.0
+    for i, window in enumerate(transposed_windows(op, x, shape), start=2):
+        s = size_along(x, i)
+        maps.append(backward_taps(window, x.axes[i], axes[i], s))
+        profile.append(normalised_profile(input_squares(window, s)))
+        share *= float((tap_index(window) < window.n).sum()) / window.n
     y = convolve(x.q, w, channel_pairs(axes[1], x.axes[1], op.groups), maps, axes[1])
     mean = _mean_weight(op, (x,)) * _summed_mean(x, 1) / op.groups * share
-    return as_gaussian(with_bias(op, state(axes, y, mean), (x,), 1), x.spread)
+    return as_gaussian(with_bias(op, state(axes, y, mean, 0.0, tuple(profile)), (x,), 1), x.spread)
 
 
 def product(a: State, b: State, i: int, j: int) -> tuple[State, State, int]:

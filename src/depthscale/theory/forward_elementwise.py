@@ -5,6 +5,7 @@ function's correlation map. Sums and products are of independent tensors; those 
 are recognised beforehand (``fusion``) or bring their cross moments with them.
 """
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -16,7 +17,17 @@ from depthscale.numerics.estimate import Array
 from depthscale.theory.activations import Activation
 from depthscale.theory.forward import Setting, forward, law_classes, specs_of
 from depthscale.theory.forward_contraction import expand_same, gaussian_spread
-from depthscale.theory.moments import State, aligned, common_axes, part_ends, state
+from depthscale.theory.moments import (
+    State,
+    aligned,
+    common_axes,
+    mixed_profile,
+    modulated,
+    normalised_profile,
+    part_ends,
+    state,
+    stationary,
+)
 from depthscale.theory.resolve import activation
 
 _ARITHMETIC: dict[str, tuple[Callable[..., Array], Callable[..., Array]]] = {
@@ -97,6 +108,8 @@ def elementwise(act: Activation, x: State) -> State:
     """φ of Gaussian elements with x's moments."""
     if x.part_axis is not None:
         return _by_parts(act, x)
+    if x.profile:
+        return _by_profile(act, x)
     m, v, rho = standard(x)
     if v == 0:
         value = act(np.array([m]))
@@ -107,6 +120,18 @@ def elementwise(act: Activation, x: State) -> State:
     _check_finite(act, q, m, v)
     q[rho == 1.0] = second
     return state(x.axes, q, mean, _spread(act, x, m, v, second))
+
+
+def _by_profile(act: Activation, x: State) -> State:
+    """φ(s x̃): s φ(x̃) for a scale-invariant φ, else s^γ φ(x̃) with γ the slope of ln E φ² in ln E x²."""
+    inner = stationary(x)
+    y = elementwise(act, inner)
+    if act.homogeneous:
+        return modulated(y, x.profile)
+    m, v, _ = standard(inner)
+    second, step = float(act.second_moment(v, m)), 1e-3
+    gamma = math.log(float(act.second_moment(v * (1 + step), m)) / second) / math.log1p(step) if second > 0 else 0.0
+    return modulated(y, tuple(None if s is None else normalised_profile(s ** (2 * gamma)) for s in x.profile))
 
 
 def _spread(act: Activation, x: State, m: float, v: float, second: float) -> float:
@@ -227,9 +252,10 @@ def total(signs: tuple[float, ...], xs: tuple[State, ...], cross: dict[tuple[int
             pair = cross.get((j, k)) if cross else None
             product = mean_products(parts[j], x) if pair is None else 2 * pair
             q = q + signs[j] * sign * product
-    y = state(axes, q, np.broadcast_to(mean, _means_shape(axes)))
+    profile = mixed_profile([(x.length, x.profile) for x in parts], len(axes))
+    y = state(axes, q, np.broadcast_to(mean, _means_shape(axes)), 0.0, profile)
     length = y.length
-    return State(y.axes, y.mean, y.q, variance / length**2 if length > 0 else 0.0)
+    return State(y.axes, y.mean, y.q, variance / length**2 if length > 0 else 0.0, y.profile)
 
 
 def _means_shape(axes: tuple[object, ...]) -> tuple[int, ...]:

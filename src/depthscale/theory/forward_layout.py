@@ -1,10 +1,13 @@
 """Forward rules of operations that only rearrange: index algebra on the classes of pairs."""
 
+import numpy as np
+
 from depthscale.graph import ops
 from depthscale.graph.shapes import infer
+from depthscale.numerics.estimate import Array
 from depthscale.theory.forward import Setting, forward
 from depthscale.theory.index_algebra import cut, drop_one, join, merge, permute, reshape, split_one
-from depthscale.theory.moments import Axis, Shape, State, coarse, state
+from depthscale.theory.moments import Axis, Shape, State, coarse, normalised_profile, state
 from depthscale.theory.windows import apply_map, forward_map, linear_sums, matrix
 
 
@@ -103,7 +106,19 @@ def along(x: State, i: int, kind: str, args: tuple[int, ...], n: int) -> State:
     out = Axis(n, x.axes[i].reach)
     q = apply_map(x.q, i, forward_map(linear_sums(kind, args, out, x.axes[i]), out))
     rows = float(matrix(kind, args, n, x.axes[i].n).sum()) / n  # below 1 where zeros of a padding are averaged in
-    return state((*x.axes[:i], out, *x.axes[i + 1 :]), q, x.mean * rows, x.spread)
+    axes = (*x.axes[:i], out, *x.axes[i + 1 :])
+    return state(axes, q, x.mean * rows, x.spread, mapped_profile(x, i, matrix(kind, args, n, x.axes[i].n)))
+
+
+def mapped_profile(x: State, i: int, rows: Array) -> tuple[Array | None, ...]:
+    """The profile after a map along axis i with these rows (out, n), which averages it."""
+    s = x.profile[i] if x.profile else None
+    if s is None and float(np.ptp(rows.sum(axis=1))) < 1e-12:
+        return x.profile
+    average = rows @ (np.ones(rows.shape[1]) if s is None else s)
+    profile = list(x.profile or (None,) * len(x.axes))
+    profile[i] = normalised_profile(average**2)
+    return tuple(profile)
 
 
 @forward.register(ops.Concat)

@@ -77,8 +77,13 @@ def normalise(x: State, p: Plan) -> Normalised:
     if p.subtract:
         mean = mean - x.average if inside else np.zeros_like(mean)
     mean = mean * (root[0] if i is None or inside else root)
-    y = state(x.axes, centred * scale, mean, 0.0)
+    y = state(x.axes, centred * scale, mean, 0.0, kept_profile(x, p))
     return Normalised(y, variance, scale, inverse_excess(x, centred, p))
+
+
+def kept_profile(x: State, p: Plan) -> tuple[Array | None, ...]:
+    """Along an axis that is averaged over the profile stays; position by position nothing is left of it."""
+    return tuple(s if i in p.over else None for i, s in enumerate(x.profile))
 
 
 def inverse_excess(x: State, centred: Array, p: Plan) -> float:

@@ -13,9 +13,9 @@ from depthscale.theory import copula, maxima
 from depthscale.theory.activations import Activation
 from depthscale.theory.forward import Setting, forward
 from depthscale.theory.forward_elementwise import standard
-from depthscale.theory.forward_layout import along
+from depthscale.theory.forward_layout import along, mapped_profile
 from depthscale.theory.moments import Axis, State, average_pairs, coarse, state
-from depthscale.theory.windows import Window, apply_map, forward_map, linear_sums, taps
+from depthscale.theory.windows import Window, apply_map, forward_map, linear_sums, matrix, taps
 
 
 @forward.register(ops.AvgPool)
@@ -157,4 +157,8 @@ def max_pool(x: State, windows: list[Window], act: Activation | None) -> Pooled:
     # pairs of entries of two windows: n² in all, of which ``shared`` are matched
     base = (every * n * n - matched * shared) / np.maximum(n * n - shared, 1e-9) if n > 1 else every
     law = _law_of_max(x, n, np.broadcast_to(matched, every.shape), base, shared, act)
-    return Pooled(state(axes, law.q, law.mean, x.spread), n, law.kappa, law.values)
+    profile = x.profile
+    for i, w in enumerate(windows, start=2):
+        rows = matrix("average", (w.kernel, w.stride, w.padding, 0), w.out, w.n)
+        profile = mapped_profile(State(x.axes, x.mean, x.q, 0.0, profile), i, rows)
+    return Pooled(state(axes, law.q, law.mean, x.spread, profile), n, law.kappa, law.values)

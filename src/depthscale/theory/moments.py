@@ -31,7 +31,7 @@ Sources of the special cases: Poole et al. 2016; Schoenholz et al. 2017; Xiao et
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -118,13 +118,17 @@ class State:
     has parts; q: E[x_i x_j] by class, one dimension per axis.
 
     ``spread`` is the relative variance of the tensor's own mean square about q in a network of finite width.
+    ``profile``: along ordered axes, how the size of x varies with position (mean square 1), or None where it does not:
+    x = s_y s_x x̃ with x̃ stationary. q and mean are averages of x, not of x̃.
+    ``gx``: of a gradient, E[(g x)_i (g x)_j] by class where that is not the product of the moments of g and of x.
     """
 
     axes: tuple[Axis, ...]
     mean: Array
     q: Array
     spread: float = 0.0
-    _key: list[bytes] = field(default_factory=list, repr=False)
+    profile: tuple[Array | None, ...] = ()
+    gx: Array | None = None
 
     @property
     def shape(self) -> Shape:
@@ -161,7 +165,9 @@ class State:
     @cached_property
     def key(self) -> tuple[object, ...]:
         """What two equal states have in common, for caches."""
-        return (self.axes, self.mean.tobytes(), self.q.tobytes(), self.spread)
+        profile = tuple(None if s is None else s.tobytes() for s in self.profile)
+        gx = None if self.gx is None else self.gx.tobytes()
+        return (self.axes, self.mean.tobytes(), self.q.tobytes(), self.spread, profile, gx)
 
     @property
     def correlation(self) -> float:
@@ -196,7 +202,7 @@ class State:
     def with_q(self, q: Array, mean: Array | None = None, spread: float | None = None) -> "State":
         """The same axes with other moments."""
         return state(
-            self.axes, q, self.mean if mean is None else mean, self.spread if spread is None else spread, raw=True
+            self.axes, q, self.mean if mean is None else mean, self.spread if spread is None else spread, self.profile
         )
 
 
@@ -215,13 +221,85 @@ def rounded(x: Array) -> Array:
 
 
 def state(
-    axes: tuple[Axis, ...], q: Array, mean: Array | float = 0.0, spread: float = 0.0, *, raw: bool = False
+    axes: tuple[Axis, ...],
+    q: Array,
+    mean: Array | float = 0.0,
+    spread: float = 0.0,
+    profile: tuple[Array | None, ...] = (),
 ) -> State:
     """A State whose q is broadcast to the classes of ``axes``, rounded to 36 bits."""
     wanted = tuple(a.classes for a in axes)
     if q.shape != wanted:
         q = np.broadcast_to(q, wanted)
-    return State(axes, rounded(np.asarray(mean, dtype=np.float64)), rounded(np.ascontiguousarray(q)), spread)
+    if profile and (len(profile) != len(axes) or all(s is None for s in profile)):
+        profile = ()
+    mean = rounded(np.asarray(mean, dtype=np.float64))
+    return State(axes, mean, rounded(np.ascontiguousarray(q)), spread, profile)
+
+
+# --- profiles: how large a tensor is at each position ---------------------------------------------------------------
+
+
+def normalised_profile(squares: Array) -> Array | None:
+    """The profile whose squares are proportional to these (n,); None where it is flat."""
+    mean = float(squares.mean())
+    if mean <= 0 or float(np.ptp(squares)) <= 1e-7 * mean:
+        return None
+    return rounded(np.sqrt(squares / mean))
+
+
+def profile_pairs(s: Array | None, axis: Axis) -> Array:
+    """E over the pairs of each class of s_p s_p': (classes,), for an axis without parts."""
+    if s is None:
+        return np.ones(axis.classes)
+    near = [float(s @ s)] + [2 * float(s[:-d] @ s[d:]) for d in range(1, min(axis.reach, axis.n))]
+    sums = near if len(near) == axis.classes else [*near, float(s.sum()) ** 2 - sum(near)]
+    return np.asarray(np.array(sums) / axis.pairs)
+
+
+def modulation(x: State) -> tuple[Array, float]:
+    """E[s_i s_j] by class, in a shape that broadcasts against q, and E[s]: what q and mean hold of the profile."""
+    pairs, mean = np.ones((1,) * x.q.ndim), 1.0
+    for i, s in enumerate(x.profile):
+        if s is not None:
+            pairs = pairs * _along(profile_pairs(s, x.axes[i]), i, x.q.ndim)
+            mean *= float(s.mean())
+    return pairs, mean
+
+
+def stationary(x: State) -> State:
+    """x̃: the state with its profile divided out."""
+    if not x.profile:
+        return x
+    pairs, mean = modulation(x)
+    return state(x.axes, x.q / np.maximum(pairs, 1e-300), x.mean / mean, x.spread)
+
+
+def modulated(x: State, profile: tuple[Array | None, ...]) -> State:
+    """A stationary state with a profile put on."""
+    if not profile:
+        return x
+    shaped = State(x.axes, x.mean, x.q, x.spread, profile)
+    pairs, mean = modulation(shaped)
+    return state(x.axes, x.q * pairs, x.mean * mean, x.spread, profile)
+
+
+def mixed_profile(parts: list[tuple[float, tuple[Array | None, ...]]], ndim: int) -> tuple[Array | None, ...]:
+    """The profile of a sum of uncorrelated tensors, given their lengths and profiles."""
+    if not any(profile for _, profile in parts):
+        return ()
+    out: list[Array | None] = []
+    for i in range(ndim):
+        rows = [(q, p[i] if p else None) for q, p in parts]
+        shaped = [s for _, s in rows if s is not None]
+        if not shaped or any(len(s) != len(shaped[0]) for s in shaped):
+            out.append(None)
+            continue
+        squares = np.zeros(len(shaped[0]))
+        for q, s in rows:
+            squares = squares + (q if s is None else q * s * s)
+        out.append(normalised_profile(squares))
+    return tuple(out)
 
 
 def plain_axes(shape: Shape) -> tuple[Axis, ...]:
@@ -285,7 +363,7 @@ def coarse(x: State, *which: int) -> State:
             q = coarsen(q, axes[i], i)
             mean = np.asarray(x.average) if axes[i].parts else mean
             axes[i] = axes[i].plain
-    return state(tuple(axes), q, mean, x.spread)
+    return state(tuple(axes), q, mean, x.spread, x.profile)
 
 
 def refine(x: State, i: int, parts: tuple[int, ...]) -> State:
@@ -348,7 +426,7 @@ def _same_reach(xs: list[State]) -> list[State]:
                 wide = Axis(axis.n, reach)
                 index = [min(d, x.q.shape[i] - 1) for d in range(wide.classes)]
                 axes = tuple(wide if j == i else a for j, a in enumerate(x.axes))
-                xs[k] = State(axes, x.mean, np.take(x.q, index, axis=i), x.spread)
+                xs[k] = State(axes, x.mean, np.take(x.q, index, axis=i), x.spread, x.profile)
     return xs
 
 
@@ -356,7 +434,8 @@ def _lifted(x: State, ndim: int) -> State:
     extra = ndim - len(x.axes)
     if extra == 0:
         return x
-    return State((Axis(1),) * extra + x.axes, x.mean, x.q.reshape((1,) * extra + x.q.shape), x.spread)
+    profile = (None,) * extra + x.profile if x.profile else ()
+    return State((Axis(1),) * extra + x.axes, x.mean, x.q.reshape((1,) * extra + x.q.shape), x.spread, profile)
 
 
 def common_axes(xs: tuple[State, ...]) -> tuple[Axis, ...]:
@@ -367,6 +446,8 @@ def common_axes(xs: tuple[State, ...]) -> tuple[Axis, ...]:
 def unbroadcast(g: State, axes: tuple[Axis, ...]) -> State:
     """The gradient of a tensor with these axes from that of its broadcast: sums over what was copied."""
     extra = len(g.axes) - len(axes)
+    if extra == 0 and all(a.n == b.n for a, b in zip(axes, g.axes, strict=True)):
+        return State(g.axes, g.mean, g.q, g.spread, g.profile)
     q = g.q
     for i, axis in enumerate(g.axes):
         copied = i < extra or (axes[i - extra].n == 1 and axis.n > 1)
@@ -388,4 +469,5 @@ def add_states(a: State | None, b: State) -> State:
     if a is None:
         return b
     x, y = aligned(a, b)
-    return state(common_axes((x, y)), x.q + y.q, np.zeros(_parts_of(x.axes)))
+    profile = mixed_profile([(x.length, x.profile), (y.length, y.profile)], len(x.axes))
+    return state(common_axes((x, y)), x.q + y.q, np.zeros(_parts_of(x.axes)), 0.0, profile)

@@ -7,7 +7,7 @@ the same op and the same moments answers at once, so repeated layers that have c
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,17 +17,18 @@ from depthscale.graph import ops
 from depthscale.graph.graph import Graph, Node, located
 from depthscale.graph.op import Op
 from depthscale.graph.parameters import owner
+from depthscale.numerics.estimate import Array
 from depthscale.theory import copula
 from depthscale.theory.backward import Pulled, backward, gradient
-from depthscale.theory.backward_elementwise import slope_classes, through
+from depthscale.theory.backward_elementwise import slope_classes, slope_times_classes, through
 from depthscale.theory.backward_pool import max_pool_back
 from depthscale.theory.forward import Setting, forward
 from depthscale.theory.forward_contraction import gaussian_spread
-from depthscale.theory.forward_elementwise import elementwise, standard
+from depthscale.theory.forward_elementwise import averages_of, elementwise, standard
 from depthscale.theory.forward_pool import max_pool, pool_windows
 from depthscale.theory.fusion import Fused, averages_of_expression, fuse
 from depthscale.theory.index_algebra import simplify
-from depthscale.theory.moments import REACH, Axis, State, add_states, same_class, state
+from depthscale.theory.moments import REACH, Axis, State, add_states, aligned, coarse, same_class, state
 from depthscale.theory.verdict import Totals, Verdict, judge, summarise
 
 T = TypeVar("T")
@@ -250,6 +251,7 @@ class _Backward:
         self.shown: dict[str, State] = {}  # what is reported: also gradients inside fused expressions
         self.parameters: dict[str, float] = {}
         self.chi: dict[str, float] = {}
+        self.met: dict[str, State] = {}  # E[(g x)_i (g x)_j] at the outputs of normalisations
 
     def run(self) -> "_Backward":
         for name in self.graph.outputs:
@@ -264,9 +266,12 @@ class _Backward:
                     raise located(error, node) from error
         return self
 
-    def _add(self, name: str, g: State, *, only_shown: bool = False) -> None:
+    def _add(self, name: str, g: State, *, only_shown: bool = False, met: State | None = None) -> None:
         if not only_shown:
             self.flowing[name] = simplify(add_states(self.flowing.get(name), g))
+            if isinstance(self.graph[name].op, ops.NORMS):
+                met = through(g, self.states[name], self.states[name].q) if met is None else met
+                self.met[name] = add_states(self.met.get(name), met)
         self.shown[name] = simplify(add_states(self.shown.get(name), g))
 
     def _pull(self, node: Node, g: State) -> None:
@@ -274,7 +279,7 @@ class _Backward:
         pulled = self._rule(node, g)
         for source, gx in zip(node.inputs, pulled.inputs, strict=True):
             if gx is not None:
-                self._add(source, gx, only_shown=plan is not None)
+                self._add(source, gx, only_shown=plan is not None, met=self._meeting(node, g, source))
         if plan is not None:
             x = self.states[plan.root]
             key = ("fused backward", plan, self.setting, g.key, x.key)
@@ -288,10 +293,27 @@ class _Backward:
         left = g.length * g.size
         self.chi[node.name] = arrived / left if left > 0 and pulled.inputs else math.nan
 
+    def _meeting(self, node: Node, g: State, source: str) -> State | None:
+        """E[(g x)_i (g x)_j] at the input x of an activation behind a normalisation, which needs it."""
+        if not isinstance(node.op, ops.Activation) or not isinstance(self.graph[source].op, ops.NORMS):
+            return None
+        if node.op.function in ("identity", "affine", "neg"):
+            return None
+        op, x = node.op, self.states[source]
+        return _cache.get(("met", op, g.key, x.key), lambda: through(g, x, slope_times_classes(averages_of(op), x)))
+
     def _rule(self, node: Node, g: State) -> Pulled:
         y, xs = self.states[node.name], [self.states[i] for i in node.inputs]
+        if node.name in self.met:
+            g = replace(g, gx=_met_classes(g, self.met[node.name]))
         key = ("backward", node.op, self.setting, g.key, y.key, *[x.key for x in xs])
         return _cache.get(key, lambda: backward(node.op, self.setting, g, y, *xs))
+
+
+def _met_classes(g: State, met: State) -> Array:
+    """E[(g x)(g x)'] in the classes of g."""
+    a, b = aligned(g, met)
+    return b.q if a.axes == g.axes else coarse(b).q if coarse(b).axes == g.axes else b.q
 
 
 def _fused_backward(plan: Fused, g: State, x: State) -> State:

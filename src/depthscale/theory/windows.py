@@ -34,13 +34,6 @@ class Window(NamedTuple):
     dilation: int = 1
 
 
-class Counts(NamedTuple):
-    """For every (class of outputs d, class of inputs e): pairs that meet through the same tap, and through any two."""
-
-    same: Array  # (D, E)
-    every: Array  # (D, E)
-
-
 @lru_cache(maxsize=1024)
 def class_map(axis: Axis) -> NDArray[np.int64]:
     """The class of each ordered pair of entries: (n, n)."""
@@ -70,22 +63,66 @@ def taps(window: Window) -> tuple[tuple[Indices, Indices], ...]:
     return tuple(found)
 
 
-def _histogram(rows: NDArray[np.int64], columns: NDArray[np.int64], shape: tuple[int, int]) -> Array:
-    flat = np.bincount((rows * shape[1] + columns).ravel(), minlength=shape[0] * shape[1])
-    return np.asarray(flat.reshape(shape), dtype=np.float64)
+@lru_cache(maxsize=1024)
+def tap_index(window: Window) -> Indices:
+    """The entry that each tap reads for each output, n where that is padding: (kernel, out)."""
+    columns = np.arange(window.out) * window.stride - window.padding
+    columns = columns[None, :] + np.arange(window.kernel)[:, None] * window.dilation
+    return np.where((columns >= 0) & (columns < window.n), columns, window.n)
+
+
+def same_sums(window: Window, out: Axis, axis: Axis, s: Array | None = None, t: Array | None = None) -> Array:
+    """Σ over taps and over pairs of outputs of class d that read, through the same tap, entries of class e: (D, E).
+
+    Each pair counts s_q s_q' t_p t_p' for sizes s of the entries and t of the outputs (1 where not given). Outputs
+    at distance d read entries at distance d · stride.
+    """
+    if s is None and t is None:
+        return _plain_same_sums(window, out, axis)
+    return _same_sums(window, out, axis, s, t)
 
 
 @lru_cache(maxsize=1024)
-def window_counts(window: Window, out: Axis, axis: Axis) -> Counts:
-    """How the taps of a convolution pair up the classes of its output and input axis."""
-    shape = (out.classes, axis.classes)
-    d, e = class_map(out), class_map(axis)
-    same = np.zeros(shape)
+def _plain_same_sums(window: Window, out: Axis, axis: Axis) -> Array:
+    return _same_sums(window, out, axis, None, None)
+
+
+def _same_sums(window: Window, out: Axis, axis: Axis, s: Array | None, t: Array | None) -> Array:
+    size = np.append(np.ones(window.n) if s is None else s, 0.0)[tap_index(window)]  # (kernel, out)
+    if t is not None:
+        size = size * t
+    sums = np.zeros((out.classes, axis.classes))
+    left = float((size.sum(axis=1) ** 2).sum())
+    for d in range(min(out.reach, out.n)):
+        near = float((size * size).sum()) if d == 0 else 2 * float((size[:, :-d] * size[:, d:]).sum())
+        sums[d, min(d * window.stride, axis.classes - 1)] += near
+        left -= near
+    if out.n > out.reach:
+        sums[-1, -1] += left
+    return sums
+
+
+@lru_cache(maxsize=1024)
+def every_sums(window: Window, out: Axis, axis: Axis) -> Array:
+    """Σ over any two taps and over pairs of outputs of class d that read entries of class e: (D, E)."""
     matrix = np.zeros((window.out, window.n))
     for rows, columns in taps(window):
-        same += _histogram(d[np.ix_(rows, rows)], e[np.ix_(columns, columns)], shape)
         matrix[rows, columns] += 1.0
-    return Counts(same, _pair_sums(matrix, out, axis))
+    return _pair_sums(matrix, out, axis)
+
+
+def output_squares(window: Window, s: Array | None) -> Array:
+    """Σ over taps of the squared size of what each output reads: (out,)."""
+    size = np.append(np.ones(window.n) if s is None else s, 0.0)[tap_index(window)]
+    return np.asarray((size * size).sum(axis=0))
+
+
+def input_squares(window: Window, t: Array | None) -> Array:
+    """Σ over the outputs that read each entry of their squared size: (n,)."""
+    size = np.broadcast_to(np.ones(window.out) if t is None else t * t, (window.kernel, window.out))
+    index = tap_index(window)
+    sums = np.bincount(index.ravel(), weights=size.ravel(), minlength=window.n + 1)
+    return np.asarray(sums[: window.n], dtype=np.float64)
 
 
 def _pair_sums(matrix: Array, out: Axis, axis: Axis) -> Array:
