@@ -1,7 +1,7 @@
 """The loop's policy: budgets, early stopping, hooks, records, progress, manners."""
 
-import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -75,17 +75,25 @@ def test_a_fraction_of_an_epoch() -> None:
     assert [h.epoch for h in result.history] == [1, 2]
 
 
-@pytest.mark.parametrize("pause", [0.0, 0.01])
-def test_a_budget_of_seconds_anneals_over_the_time_it_has(pause: float) -> None:
+class Clock(nn.Module):
+    """The trainer's clock, which moves only when rows pass through here: so many seconds a batch."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, training: float, validation: float) -> None:
+        super().__init__()
+        self.now, self.costs = 100.0, {True: training, False: validation}
+        monkeypatch.setattr("depthscale.train.trainer.time", SimpleNamespace(perf_counter=lambda: self.now))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.now += self.costs[self.training]
+        return x
+
+
+@pytest.mark.parametrize("cost", [0.001, 0.03])
+def test_a_budget_of_seconds_anneals_over_the_time_it_has(cost: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the steps are, the whole schedule is run through in the time given."""
-
-    class Slow(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            time.sleep(pause)
-            return x
-
+    clock = Clock(monkeypatch, cost, 0.01)
+    trainer = Trainer(nn.Sequential(clock, mlp()), numbers(), CONFIG.with_(budget=Budget(seconds=2.0)), progress=False)
     rates: list[float] = []
-    trainer = Trainer(nn.Sequential(Slow(), mlp()), numbers(), CONFIG.with_(budget=Budget(seconds=1.0)), progress=False)
     advance = trainer.engine.advance
 
     def noted(factor: float) -> Tensor:
@@ -93,34 +101,39 @@ def test_a_budget_of_seconds_anneals_over_the_time_it_has(pause: float) -> None:
         return advance(factor)
 
     trainer.engine.advance = noted  # type: ignore[method-assign]
-    started = time.monotonic()
+    started = clock.now
     result = trainer.run()
-    took = time.monotonic() - started
     assert result.status == "finished"
-    assert 0.9 < took < 1.6  # room for a busy machine
-    assert max(rates) > 0.95
-    assert rates[-1] < 0.05
+    assert result.seconds == pytest.approx(clock.now - started)
+    assert 2.0 - cost - 0.01 <= result.seconds <= 2.0 + cost + 0.01
+    assert max(rates) > 0.99
+    assert rates[-1] < 0.02
     top = rates.index(max(rates))
-    assert rates[: top + 1] == sorted(rates[: top + 1])
+    assert rates[: top + 1] == pytest.approx(sorted(rates[: top + 1]), abs=0.05)
+    assert top / len(rates) == pytest.approx(0.2, abs=0.06)  # the peak is where the warm-up ends
     assert result.last is not None
     assert result.last.step == result.steps  # validated at its very end
 
 
-def test_time_for_the_last_validation_is_set_aside() -> None:
-    class SlowInValidation(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            if not self.training:
-                time.sleep(0.25)
-            return x
-
-    model = nn.Sequential(SlowInValidation(), mlp())
-    config = CONFIG.with_(budget=Budget(seconds=1.5), validate_every=20)
-    started = time.monotonic()
-    result = fit(model, numbers(2000), config=config, progress=False)
+def test_time_for_the_last_validation_is_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, 0.001, 0.25)
+    config = CONFIG.with_(budget=Budget(seconds=1.5), validate_every=3)
+    result = fit(nn.Sequential(clock, mlp()), numbers(), config=config, progress=False)
     assert result.last is not None
     assert result.last.val
-    # one validation of 0.25 s at each 20th epoch and one at the end, none of which may be on top of the budget
-    assert time.monotonic() - started < 1.5 + 0.25 + 0.2
+    # several validations of 0.25 s, none of them on top of the budget
+    assert sum(bool(h.val) for h in result.history) >= 4
+    assert result.seconds <= 1.5 + 0.01
+
+
+def test_seconds_count_over_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, 1 / 64, 0.0)
+    trainer = Trainer(nn.Sequential(clock, mlp()), numbers(), CONFIG.with_(budget=Budget(seconds=1.0)), progress=False)
+    first = trainer.run(until=Budget(seconds=0.25))
+    assert (first.status, first.steps) == ("paused", 16)
+    clock.now += 1000  # what happens between does not count
+    last = trainer.run()
+    assert (last.status, last.steps) == ("finished", 64)
 
 
 def test_several_limits() -> None:
