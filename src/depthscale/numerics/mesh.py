@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from depthscale.numerics.estimate import Array
+from depthscale.numerics.estimate import EPS, Array
 from depthscale.numerics.panels import legendre
 
 _N = 16
@@ -131,7 +131,9 @@ def _refine(f: Function, first: Array) -> tuple[Array, Array, Array, float, floa
             floor = 1e-4 * float(finite.max(initial=0.0))
         tail = np.maximum(np.abs(coefficients[:, -3:]).max(axis=1), missed / 16)
         tiny = width <= 4 * np.spacing(np.maximum(np.abs(left), 1e-300)) + 1e-17
-        good = (tail <= _TOL * np.maximum(scale, floor)) | ~np.isfinite(scale) | tiny
+        # a point x is only known to rounding, and so is f there: its slope times that of x
+        noise = 8 * EPS * (np.abs(left) + width) * np.abs(coefficients[:, 1]) * 2 / width
+        good = (tail <= _TOL * np.maximum(scale, floor) + noise) | ~np.isfinite(scale) | tiny
         if count + len(left) > _MAX_PANELS:
             relative = tail[~good] / np.maximum(scale, floor)[~good]
             unresolved = max(unresolved, float(relative.max(initial=0.0)))

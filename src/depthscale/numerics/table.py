@@ -64,7 +64,7 @@ class LogTable:
             coefficients = np.einsum("ij,pjk->pik", to_coefficients, values[:, :N_NODES])
             predicted = np.einsum("ci,pik->pck", basis(_CHECKS, N_NODES), coefficients)
             error = np.abs(predicted - values[:, N_NODES:]).max(axis=1)
-            error += 4 * EPS * np.abs(values).max(axis=1)
+            error += (8 + np.abs(np.asarray(missing)))[:, None] * EPS * np.abs(values).max(axis=1)  # ln q is rounded
         overflown = ~np.isfinite(coefficients).all(axis=1, keepdims=True)
         coefficients = np.where(overflown, np.where(np.arange(N_NODES)[:, None] == 0, np.inf, 0.0), coefficients)
         for k, c, e in zip(missing, coefficients, error, strict=True):

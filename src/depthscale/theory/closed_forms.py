@@ -234,25 +234,26 @@ def gelu() -> ClosedForms:
 def sine(phase: float = 0.0) -> ClosedForms:
     """φ(x) = sin(x + phase); the cosine is phase π/2."""
 
-    def both(sign: float) -> TwoForm:
-        def pair(q: Array, c: Array, m: Array) -> Array:
-            twice = np.cos(2 * (m + phase))
-            near, far = np.exp(-q * (1 - c)), np.exp(-q * (1 + c))
-            if sign < 0:  # (near − far)/2 by expm1 keeps small q c exact
-                gap = -np.sign(c) * np.exp(-q * (1 - np.abs(c))) * np.expm1(-2 * q * np.abs(c)) / 2
-                return np.asarray(gap + far * np.sin(m + phase) ** 2)
-            return np.asarray((near + far * twice) / 2)
+    def pair(shift: float) -> TwoForm:
+        """E[sin sin] = (near − far)/2 + far sin²(m + shift), whose first part by expm1 keeps small q c exact."""
 
-        return pair
+        def form(q: Array, c: Array, m: Array) -> Array:
+            gap = -np.sign(c) * np.exp(-q * (1 - np.abs(c))) * np.expm1(-2 * q * np.abs(c)) / 2
+            return np.asarray(gap + np.exp(-q * (1 + c)) * np.sin(m + shift) ** 2)
 
-    sines, cosines = both(-1.0), both(1.0)
+        return form
+
+    def second(shift: float) -> OneForm:
+        return lambda q, m: -np.expm1(-2 * q) / 2 + np.exp(-2 * q) * np.sin(m + shift) ** 2
+
+    slope = phase + np.pi / 2
     return ClosedForms(
         mean=lambda q, m: np.exp(-q / 2) * np.sin(m + phase),
-        second=lambda q, m: -np.expm1(-2 * q) / 2 + np.exp(-2 * q) * np.sin(m + phase) ** 2,
-        slope_second=lambda q, m: (1 + np.exp(-2 * q) * np.cos(2 * (m + phase))) / 2,
+        second=second(phase),
+        slope_second=second(slope),
         growth=lambda q, m: np.exp(-2 * q) * np.cos(2 * (m + phase)),
-        pair=sines,
-        slope_pair=cosines,
+        pair=pair(phase),
+        slope_pair=pair(slope),
     )
 
 
