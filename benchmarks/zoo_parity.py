@@ -96,7 +96,7 @@ def pairs() -> Iterator[Pair]:
         yield Pair(name, "timm", name)
     yield Pair("senet154", "timm", "legacy_senet154")
     for depth in (68, 92, 98, 131, 107):
-        yield Pair(f"dpn{depth}", "timm", f"dpn{depth}", ours={"head_act": "elu"})
+        yield Pair(f"dpn{depth}", "timm", f"dpn{depth}")
     yield Pair("inception_v3", "timm", "inception_v3", 107, 299)
     yield Pair("inception_v4", "timm", "inception_v4", 107, 299)
     yield Pair("inception_resnet_v2", "timm", "inception_resnet_v2", 107, 299)

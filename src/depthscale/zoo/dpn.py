@@ -73,12 +73,10 @@ def dpn(
     small: bool | None = None,
     norm: str = "batch",
     act: str = "relu",
-    head_act: str | None = None,
 ) -> Graph:
     """DPN-68, -92, -98, -131 or -107.
 
-    ``head_act`` is the activation in front of the classifier (by default ``act``). ``small`` (by default for images
-    below 112 pixels): one 3 × 3 convolution as the stem.
+    ``small`` (by default for images below 112 pixels): one 3 × 3 convolution as the stem.
     """
     if depth not in ROWS:
         raise GraphError(f"expected the depth of DPN to be one of {sorted(ROWS)}, got {depth}")
@@ -102,5 +100,5 @@ def dpn(
                     )
                     x = paths.joined
     with net.scope("head"):
-        x = blocks.act(blocks.norm(x, norm, eps=style.eps), head_act or act)
+        x = blocks.act(blocks.norm(x, norm, eps=style.eps), act)
         return net.graph(blocks.classifier(x, num_classes, weight=laws.TORCH_DEFAULT))

@@ -17,8 +17,8 @@ from depthscale.errors import GraphError
 from depthscale.graph import Graph, all_parameters, ops
 from depthscale.zoo.registry import get
 
-# modules that timm makes first in a block but that we, like torchvision, make last: the projection of a shortcut
-LATE = re.compile(r"^(.*\.)(downsample|c1x1_w_s[12])\.")
+# a shortcut's projection, which timm makes first in some blocks but we, like torchvision, last
+LATE = re.compile(r"^(.*\.)downsample\.")
 
 _ROLES = ("weight", "bias", "running_mean", "running_var")
 _Kind = tuple[str, tuple[int, ...]]
