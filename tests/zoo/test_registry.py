@@ -61,6 +61,7 @@ def test_entries_name_their_paper() -> None:
         assert entry.name == name
         assert entry.paper
         assert 1986 <= entry.year <= 2021
+    assert {zoo.entry(n).family for n in ("resnet18", "resnet20", "senet154", "wrn28_10")} == {"resnet"}
 
 
 def test_the_table_cannot_be_changed() -> None:

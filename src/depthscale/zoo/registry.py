@@ -47,6 +47,11 @@ class Entry:
     text: str | None = None  # the argument that text behind a colon is
 
     @property
+    def family(self) -> str:
+        """The file under ``zoo/`` that the network is written in."""
+        return str(self.function.__module__).rpartition(".")[2]
+
+    @property
     def takes(self) -> tuple[str, ...]:
         """Names of the arguments that may be given."""
         return tuple(inspect.signature(self.function).parameters)
