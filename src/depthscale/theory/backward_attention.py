@@ -18,7 +18,7 @@ from depthscale.theory.backward import Pulled, backward, gradient
 from depthscale.theory.forward import Setting
 from depthscale.theory.forward_attention import attention_weights
 from depthscale.theory.forward_contraction import contract
-from depthscale.theory.moments import Axis, State, coarse, unbroadcast
+from depthscale.theory.moments import Axis, State, aligned, coarse, unbroadcast
 
 
 @lru_cache(maxsize=4096)
@@ -46,7 +46,7 @@ def response(n: int, variance: float) -> float:
 
 def softmax_back(g: State, x: State, i: int, n: int | None = None) -> State:
     """The gradient at the logits x of a softmax along axis i; n: entries that take part."""
-    g, x = coarse(g), coarse(x)
+    g, x = aligned(coarse(g, i), coarse(x, i))
     size = x.axes[i].n
     n = size if n is None else n
     if size == 1:
@@ -87,11 +87,13 @@ def _(
 def _to_values(g: State, s: State, kept: Array, same: Array, v: State) -> State:
     """Σ_i a_ij g_i: every pair of rows, weighted by how much of them falls on one key, or on two."""
     rows = len(g.axes) - 2
+    shape = np.ones_like(s.mean)
+    own = State((*s.axes[:-1], Axis(1)), shape, kept[..., None])
+    plain = State((*s.axes[:-1], Axis(1)), shape, same[..., None])
+    g, own, plain = aligned(g, own, plain)
     axis = g.axes[rows]
     n = s.axes[-1].n
-    weight = kept[..., None] if kept.ndim == g.q.ndim - 1 else kept
-    plain = same[..., None]
-    q_same = np.tensordot(g.q * weight, axis.pairs, ([rows], [0])) / n
-    q_other = np.tensordot(g.q * (1 - plain), axis.pairs, ([rows], [0])) / max(n * (n - 1), 1)
+    q_same = np.tensordot(g.q * own.q, axis.pairs, ([rows], [0])) / n
+    q_other = np.tensordot(g.q * (1 - plain.q), axis.pairs, ([rows], [0])) / max(n * (n - 1), 1)
     q = np.stack([q_same, q_other] if n > 1 else [q_same], axis=rows)
     return gradient((*g.axes[:rows], Axis(n), g.axes[-1]), q)

@@ -45,9 +45,12 @@ def _gains(op: Op, g: State, y: State, x: State, own: tuple[int, ...]) -> tuple[
     """The gradient in front of gain and bias, and those of gain and bias."""
     specs, found = specs_of(op, x), {}
     if "weight" in specs:
-        met = None if g.gx is None else gradient(g.axes, g.gx)
-        found["weight"] = summed_pairs(g, y, own) if met is None else summed_pairs(met, ones_like(met), own)
         mean, square = specs["weight"].moments
+        if g.gx is None or square == 0:
+            found["weight"] = summed_pairs(g, y, own)
+        else:  # gx holds the output, gain and all
+            met = gradient(g.axes, g.gx / square)
+            found["weight"] = summed_pairs(met, ones_like(met), own)
         if (mean, square) != (1.0, 1.0):
             g = replace(g.with_q(g.q * law_factor(square, mean * mean, g, own)), gx=g.gx)  # γg · y/γ
     if "bias" in specs:

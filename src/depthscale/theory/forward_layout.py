@@ -83,13 +83,34 @@ def _(op: ops.Pad, setting: Setting, x: State) -> State:
     value = op.value
     x = x.with_q(x.q - 2 * value * x.average + value * value, x.mean - value) if value else x  # pad with 0, put back
     for i, before, behind in pads_of(op, len(x.axes)):
-        x = coarse(x, i) if x.axes[i].parts else x
-        axis = x.axes[i]
-        out = Axis(axis.n + before + behind, axis.reach)
-        q = apply_map(x.q, i, forward_map(linear_sums("shift", (before,), out, axis), out))
-        kept = (axis.n + min(before, 0) + min(behind, 0)) / out.n
-        x = state((*x.axes[:i], out, *x.axes[i + 1 :]), q, x.mean * kept, x.spread)
+        x = _padded(x, i, before, behind)
     return x.with_q(x.q + 2 * value * x.average + value * value, x.mean + value) if value else x
+
+
+def _padded(x: State, i: int, before: int, behind: int) -> State:
+    """Zeros in front of and behind axis i; entries are cut off where the numbers are negative."""
+    axis = x.axes[i]
+    if min(before, behind) < 0:
+        start = max(-before, 0)
+        x = cut(x, i, start, axis.n - start - max(-behind, 0))
+    if axis.reach == 1:  # zeros are parts of their own
+        blanks = [Axis(n) for n in (before, behind)]
+        front, back = (_zeros(x, i, a) if a.n > 0 else None for a in blanks)
+        return join([piece for piece in (front, x, back) if piece is not None], i)
+    before, behind, axis = max(before, 0), max(behind, 0), x.axes[i]
+    out = Axis(axis.n + before + behind, axis.reach)
+    if out == axis:
+        return x
+    q = apply_map(x.q, i, forward_map(linear_sums("shift", (before,), out, axis), out))
+    axes = (*x.axes[:i], out, *x.axes[i + 1 :])
+    return state(
+        axes, q, x.mean * axis.n / out.n, x.spread, mapped_profile(x, i, matrix("shift", (before,), out.n, axis.n))
+    )
+
+
+def _zeros(x: State, i: int, axis: Axis) -> State:
+    axes = (*x.axes[:i], axis, *x.axes[i + 1 :])
+    return state(axes, np.zeros((1,) * len(axes)))
 
 
 @forward.register(ops.Upsample)

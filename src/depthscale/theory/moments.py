@@ -174,8 +174,10 @@ class State:
         """c: E[x x'] / q of two inputs (axis 0) at one unit; nan for a batch of one."""
         if not self.axes or self.axes[0].n == 1 or self.axes[0].parts:
             return math.nan
-        other = tuple(self.q.shape[0] - 1 if i == 0 else 0 for i in range(self.q.ndim))
-        return float(self.q[other]) / self.length if self.length > 0 else math.nan
+        q = np.take(self.q, self.q.shape[0] - 1, axis=0)
+        for i in reversed(range(1, len(self.axes))):
+            q = same_average(q, self.axes[1:], i - 1)
+        return float(q) / self.length if self.length > 0 else math.nan
 
     def means(self) -> Array:
         """E[x_i] E[x_j] by class, in a shape that broadcasts against q."""
@@ -348,7 +350,9 @@ def same_average(q: Array, axes: tuple[Axis, ...], i: int) -> Array:
 
 def coarsen(q: Array, axis: Axis, i: int) -> Array:
     """q with axis i made exchangeable: the classes of different entries are averaged."""
-    if axis.n == 1 or (not axis.parts and q.shape[i] == 2):
+    if axis.n == 1:
+        return q if q.shape[i] == 1 else np.take(q, [0], axis=i)
+    if not axis.parts and q.shape[i] == 2:
         return q
     s, p = axis.same, axis.pairs
     other = np.tensordot(np.take(q, range(s, len(p)), axis=i), p[s:] / max(p[s:].sum(), 1e-300), ([i], [0]))

@@ -251,7 +251,8 @@ class _Backward:
         self.shown: dict[str, State] = {}  # what is reported: also gradients inside fused expressions
         self.parameters: dict[str, float] = {}
         self.chi: dict[str, float] = {}
-        self.met: dict[str, State] = {}  # E[(g x)_i (g x)_j] at the outputs of normalisations
+        # E[(g x)_i (g x)_j] at the outputs of normalisations, and whether that is only the product of the moments
+        self.met: dict[str, tuple[State, bool]] = {}
 
     def run(self) -> "_Backward":
         for name in self.graph.outputs:
@@ -270,15 +271,17 @@ class _Backward:
         if not only_shown:
             self.flowing[name] = simplify(add_states(self.flowing.get(name), g))
             if isinstance(self.graph[name].op, ops.NORMS):
+                plain = met is None
                 met = through(g, self.states[name], self.states[name].q) if met is None else met
-                self.met[name] = add_states(self.met.get(name), met)
+                before = self.met.get(name)
+                self.met[name] = add_states(before[0] if before else None, met), plain and (not before or before[1])
         self.shown[name] = simplify(add_states(self.shown.get(name), g))
 
     def _pull(self, node: Node, g: State) -> None:
         plan = self.fused.get(node.name)
         pulled = self._rule(node, g)
         for source, gx in zip(node.inputs, pulled.inputs, strict=True):
-            if gx is not None:
+            if gx is not None and (plan is None or source != plan.root):
                 self._add(source, gx, only_shown=plan is not None, met=self._meeting(node, g, source))
         if plan is not None:
             x = self.states[plan.root]
@@ -304,8 +307,8 @@ class _Backward:
 
     def _rule(self, node: Node, g: State) -> Pulled:
         y, xs = self.states[node.name], [self.states[i] for i in node.inputs]
-        if node.name in self.met:
-            g = replace(g, gx=_met_classes(g, self.met[node.name]))
+        if node.name in self.met and not self.met[node.name][1]:
+            g = replace(g, gx=_met_classes(g, self.met[node.name][0]))
         key = ("backward", node.op, self.setting, g.key, y.key, *[x.key for x in xs])
         return _cache.get(key, lambda: backward(node.op, self.setting, g, y, *xs))
 
