@@ -89,6 +89,16 @@ def test_hermite_series_and_panels_give_one_correlation(name, q, m):
     assert act.derivative_correlation(q, c, m) == pytest.approx(slopes.value, abs=2e-13 * size + 1e-15)
 
 
+@pytest.mark.parametrize("c", [-1.0, -0.3, 0.0, 0.6, 1.0])
+def test_relu_has_the_arc_cosine_kernels(c):
+    # Cho & Saul 2009: κ0 = 1 − θ/π, κ1 = (sin θ + (π − θ) cos θ)/π, for sw2 = 2
+    theta, q = np.arccos(c), 3.0
+    relu = activation("relu")
+    assert 2 * float(relu.derivative_correlation(q, c)) == pytest.approx(1 - theta / np.pi, abs=1e-15)
+    kappa1 = (np.sin(theta) + (np.pi - theta) * np.cos(theta)) / np.pi
+    assert 2 * float(relu.correlation(q, c)) == pytest.approx(q * kappa1, abs=1e-15)
+
+
 def test_hermite_coefficients_of_polynomials_and_of_the_sign():
     square = activation("square").hermite(2.0, 4, m=0.5)  # (m + √q z)² = (m² + q) + 2 m √q z + q (z² − 1)
     assert square == pytest.approx([2.25, np.sqrt(2.0), 2 * np.sqrt(2.0), 0.0], abs=1e-13)
