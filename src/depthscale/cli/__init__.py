@@ -5,6 +5,7 @@ Bad input ends in one line on standard error and exit status 2; Ctrl-C in 130. `
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -15,8 +16,6 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status: 0 done, 2 unusable input, 130 interrupted."""
     import typer
-    from click import ClickException
-    from click.exceptions import Abort, Exit
 
     from depthscale.cli.app import app
     from depthscale.errors import DepthscaleError
@@ -28,14 +27,20 @@ def run(argv: Sequence[str] | None = None) -> int:
     except DepthscaleError as error:
         print(f"depthscale: {error}", file=sys.stderr)
         return 2
-    except ClickException as error:
+    except _usage_error() as error:
         error.show()
-        return error.exit_code
-    except Exit as stop:
-        return stop.exit_code
-    except (Abort, KeyboardInterrupt):
+        return 2
+    except (typer.Abort, KeyboardInterrupt):
         print("depthscale: interrupted; what was finished is kept", file=sys.stderr)
         return 130
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output has gone, and the interpreter would complain about it at exit
         return 0
+
+
+def _usage_error() -> type[Any]:
+    """What the parser raises for words it cannot use, whichever parser this typer brings."""
+    import typer
+
+    found: type[Any] = typer.BadParameter.__mro__[1]
+    return found

@@ -107,9 +107,7 @@ def _fitting(name: str, dataset: "Dataset") -> dict[str, Any]:
         return options | {"input_shape": shape}
     if len(shape) != 3:
         raise DepthscaleError(f"zoo:{name} takes images, but the rows of {dataset.name} are tables; try zoo:mlp")
-    if shape[1] != shape[2]:
-        raise DepthscaleError(f"zoo:{name} takes square images, got {shape[1]} × {shape[2]}; crop or resize them")
-    return options | {"in_channels": shape[0], "image_size": shape[1]}
+    return options | {"in_channels": shape[0], "image_size": shape[1] if shape[1] == shape[2] else shape[1:]}
 
 
 def _check_fit(spec: str, graph: "Graph", dataset: "Dataset") -> None:

@@ -11,14 +11,16 @@ from depthscale.cli import common
 def train(
     net: Annotated[str, typer.Argument(help=common.NET_HELP)],
     data: Annotated[str, typer.Argument(help=common.DATA_HELP)],
-    epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.  [default: 12]")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training rows.  [default: 10]")] = None,
     budget: Annotated[str | None, typer.Option(help="Training time, such as 90s or 5m, instead of --epochs.")] = None,
     lr: Annotated[float, typer.Option(help="Largest learning rate.")] = 3e-3,
-    batch: Annotated[int, typer.Option(help="Rows a step.")] = 128,
+    batch: Annotated[int | None, typer.Option(help="Rows a step.  [default: by the number of rows]")] = None,
     optimiser: Annotated[str, typer.Option(help="adamw or sgd.")] = "adamw",
     weight_decay: Annotated[float, typer.Option(help="Decay of matrices and kernels.")] = 1e-2,
     schedule: Annotated[str, typer.Option(help="onecycle, cosine, linear or constant.")] = "onecycle",
-    augment: Annotated[str, typer.Option(help="For images: none, shift, affine or shift+flip.")] = "none",
+    augment: Annotated[
+        str | None, typer.Option(help="For images: none, shift, affine or shift+flip.  [default: small shifts]")
+    ] = None,
     precision: Annotated[str, typer.Option(help="float32, bf16 or fp16.")] = "float32",
     patience: Annotated[int | None, typer.Option(help="Stop after this many epochs without improvement.")] = None,
     critical: Annotated[bool, typer.Option("--critical", help="Initialise critically by theory first.")] = False,
@@ -36,9 +38,9 @@ def train(
     from depthscale.design import write
     from depthscale.design.budget import seconds
     from depthscale.design.race import augmentation
-    from depthscale.train import Budget, TrainConfig, evaluate, fit
+    from depthscale.train import Budget, evaluate, fit, suggest
 
-    limits: dict[str, Any] = {"seconds": seconds(budget)} if budget is not None else {"epochs": epochs or 12}
+    limits: dict[str, Any] = {"seconds": seconds(budget)} if budget is not None else {"epochs": epochs or 10}
     if epochs is not None and budget is not None:
         limits["epochs"] = epochs
     with common.watching(quiet=as_json) as watcher:
@@ -48,14 +50,17 @@ def train(
         from depthscale.theory.initialise import critical as initialise
 
         graph = initialise(graph)
-    config = TrainConfig(
+    given: dict[str, Any] = {} if batch is None else {"batch": batch}
+    if augment is not None:
+        given["augment"] = augmentation(augment, min(dataset.input_shape[-2:]))
+    config = suggest(
+        dataset,
+        **given,
         budget=Budget(**limits),
         lr=lr,
-        batch=batch,
         optimiser=optimiser,
         weight_decay=weight_decay,
         schedule=schedule,
-        augment=augmentation(augment, min(dataset.input_shape[-2:])) if len(dataset.input_shape) == 3 else None,
         precision=precision,
         patience=patience,
         device=device,

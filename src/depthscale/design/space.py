@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from depthscale import zoo
-from depthscale.errors import GraphError
 from depthscale.graph import Graph
 from depthscale.zoo.convnet import convnet
 
@@ -129,14 +128,12 @@ def _resnet(trial: "optuna.trial.BaseTrial", facts: Facts) -> tuple[Graph, str]:
     norm = trial.suggest_categorical("norm", ["none", "batch"])
     width = trial.suggest_int("width", 8, 48, step=8)
     depth = trial.suggest_int("per_stage", 1, 16, log=True)
-    if facts.input_shape[1] != facts.input_shape[2]:
-        raise GraphError(f"expected square images for a residual network, got {facts.input_shape[1:]}")
     stages = (depth,) * _stages(facts)
     graph = zoo.resnet(
         18,
         facts.outputs,
         in_channels=facts.input_shape[0],
-        image_size=facts.input_shape[1],
+        image_size=facts.input_shape[1:],
         stages=stages,
         width=width,
         norm=norm,

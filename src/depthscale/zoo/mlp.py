@@ -59,14 +59,15 @@ def mlp_classifier(
     *,
     in_channels: int = 1,
     image_size: Size = 28,
+    input_shape: Sequence[int] | None = None,
     hidden: Sequence[int] = (256, 256),
     act: str = "relu",
     residual: bool = False,
     norm: str = "none",
     dropout: float = 0.0,
 ) -> Graph:
-    """``mlp`` on flattened images."""
-    shape = (in_channels, *sides(image_size))
+    """``mlp`` on flattened images, or on rows of any ``input_shape``."""
+    shape = tuple(input_shape) if input_shape is not None else (in_channels, *sides(image_size))
     widths = (math.prod(shape), *hidden, num_classes)
     return mlp(widths, act, input_shape=shape, residual=residual, norm=norm, dropout=dropout)
 
