@@ -24,7 +24,7 @@ class Layer:
 
     kind: str
     args: tuple[Any, ...] = ()
-    options: tuple[tuple[str, Any], ...] = ()
+    options: tuple[tuple[str, Any, Any], ...] = ()  # name, value, default
     without: tuple[str, ...] = ()
 
     @property
@@ -35,16 +35,21 @@ class Layer:
     def make(self, dtype: torch.dtype) -> nn.Module:
         """The module, on the meta device: it holds no memory and consumes no random numbers."""
         cls = getattr(pieces if self.is_piece else nn, self.kind)
-        module: nn.Module = cls(*self.args, **dict(self.options), device="meta", dtype=dtype)
+        options = {name: value for name, value, default in self.options if value != default}
+        module: nn.Module = cls(*self.args, **options, device="meta", dtype=dtype)
         return pieces.without(module, *self.without) if self.without else module
 
 
 def describe(
     kind: str, *args: Any, options: Mapping[str, tuple[Any, Any]] = {}, without: tuple[str, ...] = ()
 ) -> Layer:
-    """A Layer from arguments and options given as (value, default); options at their default are left out."""
-    kept = tuple((name, value) for name, (value, default) in options.items() if value != default)
-    return Layer(kind, args, kept, without)
+    """A Layer from arguments and options given as (value, default)."""
+    return Layer(kind, args, tuple((name, *pair) for name, pair in options.items()), without)
+
+
+def tensors(kind: str, **shapes: Shape) -> Layer:
+    """A Layer that does nothing but hold tensors; a shape of one axis is written as a number."""
+    return Layer(kind, (), tuple((name, s[0] if len(s) == 1 else s, None) for name, s in shapes.items()))
 
 
 def short(values: tuple[int, ...]) -> int | tuple[int, ...]:
@@ -54,34 +59,30 @@ def short(values: tuple[int, ...]) -> int | tuple[int, ...]:
 
 @layer.register(*ops.WITHOUT_PARAMETERS)
 def _(op: Op, *shapes: Shape) -> Layer | None:
-    return Layer("Fixed", (), (("value", op.shape),)) if isinstance(op, ops.Constant) else None
+    return tensors("Fixed", value=op.shape) if isinstance(op, ops.Constant) else None
 
 
 @layer.register(ops.Parameter)
 def _(op: ops.Parameter) -> Layer | None:
-    return Layer("Tensors", (), (("weight", op.shape),))
+    return tensors("Tensors", weight=op.shape)
 
 
 @layer.register(ops.Scale)
 def _(op: ops.Scale, x: Shape) -> Layer | None:
-    return Layer("Tensors", (), (("weight", (1,) if op.axis is None else (x[op.axis],)),))
+    return tensors("Tensors", weight=(1,) if op.axis is None else (x[op.axis],))
 
 
 @layer.register(ops.Linear)
 def _(op: ops.Linear, x: Shape, weight: Shape | None = None) -> Layer | None:
     if weight is not None:
-        return _bias_alone(op.out_features) if op.bias is not None else None
+        return tensors("Tensors", bias=(op.out_features,)) if op.bias is not None else None
     return describe("Linear", x[-1], op.out_features, options={"bias": (op.bias is not None, True)})
-
-
-def _bias_alone(size: int) -> Layer:
-    return Layer("Tensors", (), (("bias", (size,)),))
 
 
 @layer.register(ops.Conv)
 def _(op: ops.Conv, x: Shape, weight: Shape | None = None) -> Layer | None:
     if weight is not None:
-        return _bias_alone(op.out_channels) if op.bias is not None else None
+        return tensors("Tensors", bias=(op.out_channels,)) if op.bias is not None else None
     return describe(
         f"Conv{len(op.kernel)}d",
         x[1],

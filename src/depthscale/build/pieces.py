@@ -14,7 +14,8 @@ class Tensors(nn.Module):
     def __init__(self, device=None, dtype=None, **shapes):  # type: ignore[no-untyped-def]
         super().__init__()
         for name, shape in shapes.items():
-            self.register_parameter(name, nn.Parameter(torch.zeros(shape, device=device, dtype=dtype)))
+            values = torch.zeros(shape, device=device, dtype=dtype)
+            self.register_parameter(name, nn.Parameter(values))
 
 
 class Fixed(nn.Module):
@@ -34,7 +35,7 @@ def without(module: nn.Module, *names: str) -> nn.Module:
 
 
 def drop_path(x: Tensor, p: float, training: bool) -> Tensor:
-    """Stochastic depth: whole examples zeroed with probability p in training, the rest scaled by 1/(1 - p)."""
+    """Zero whole examples with probability p in training and scale the rest by 1/(1 - p)."""
     if not training or p == 0:
         return x
     keep = torch.rand(x.shape[:1] + (1,) * (x.dim() - 1), dtype=torch.float32, device=x.device) >= p

@@ -11,7 +11,7 @@ from functools import cached_property, lru_cache
 from itertools import count
 
 from depthscale.build.expressions import Site, expression
-from depthscale.build.layers import Layer, layer
+from depthscale.build.layers import Layer, layer, tensors
 from depthscale.errors import GraphError
 from depthscale.graph import Graph, Node, ParameterSpec, Shape, all_parameters, ops
 from depthscale.graph.graph import located
@@ -101,7 +101,7 @@ def _home(name: str, group: Sequence[tuple[Node, Layer]], shapes: Mapping[str, S
     for names, inside in held:
         if names == set(wanted):
             return inside
-    return Layer("Tensors", (), tuple(sorted(wanted.items())))
+    return tensors("Tensors", **dict(sorted(wanted.items())))
 
 
 def _check_paths(graph: Graph, leaves: Mapping[str, Layer]) -> None:
