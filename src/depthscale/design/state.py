@@ -111,7 +111,7 @@ def _forget_final(folder: Path) -> None:
 
 
 def _check_same(header: Mapping[str, Any], seed: int, wanted: Mapping[str, Any], path: Path) -> None:
-    for name, value in {**wanted, "seed": seed}.items():
+    for name, value in {"seed": seed, **wanted}.items():
         if header.get(name) != value:
             raise DepthscaleError(
                 f"expected to resume with the {name} that {path} was begun with ({header.get(name)!r}), got {value!r}"
