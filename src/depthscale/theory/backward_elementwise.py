@@ -6,6 +6,7 @@ import numpy as np
 
 from depthscale.graph import ops
 from depthscale.numerics.estimate import Array
+from depthscale.theory import copula
 from depthscale.theory.activations import Activation
 from depthscale.theory.backward import Pulled, backward, gradient, summed_pairs
 from depthscale.theory.forward import Setting, specs_of
@@ -16,6 +17,11 @@ from depthscale.theory.resolve import activation
 
 def slope_classes(act: Activation, x: State) -> Array:
     """E[φ'(x_i) φ'(x_j)] by class."""
+    if x.law is not None and x.kappa is not None:
+        values = act.derivative(x.law)
+        q = copula.pair(values, x.kappa)
+        q[x.kappa >= 1.0] = copula.average(values * values)
+        return q
     if x.part_axis is None:
         m, v, rho = standard(stationary(x))
         if v == 0:

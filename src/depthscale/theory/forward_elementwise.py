@@ -7,6 +7,7 @@ are recognised beforehand (``fusion``) or bring their cross moments with them.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from depthscale.errors import TheoryError
 from depthscale.graph import ops
 from depthscale.numerics.estimate import Array
+from depthscale.theory import copula
 from depthscale.theory.activations import Activation
 from depthscale.theory.forward import Setting, forward, law_classes, specs_of
 from depthscale.theory.forward_contraction import expand_same, gaussian_spread
@@ -110,6 +112,8 @@ def elementwise(act: Activation, x: State) -> State:
         return _by_parts(act, x)
     if x.profile:
         return _by_profile(act, x)
+    if x.law is not None and x.kappa is not None:
+        return _by_law(act, x, x.law, x.kappa)
     m, v, rho = standard(x)
     if v == 0:
         value = act(np.array([m]))
@@ -119,7 +123,20 @@ def elementwise(act: Activation, x: State) -> State:
     mean, second = float(act.mean(v, m)), float(act.second_moment(v, m))
     _check_finite(act, q, m, v)
     q[rho == 1.0] = second
-    return state(x.axes, q, mean, _spread(act, x, m, v, second))
+    y = state(x.axes, q, mean, _spread(act, x, m, v, second))
+    return replace(y, law=act.f(m + math.sqrt(v) * copula.nodes()), kappa=rho)
+
+
+def _by_law(act: Activation, x: State, law: Array, kappa: Array) -> State:
+    """φ of elements H(z): φ(H(z)) with the same z."""
+    values = act.f(law)
+    q = copula.pair(values, kappa)
+    q[kappa >= 1.0] = copula.average(values * values)
+    _check_finite(act, q, float(x.mean), x.length)
+    second = float(q.flat[0])
+    own = gaussian_spread(x)
+    spread = max(x.spread - own, 0.0) + own / 2 * max(copula.average(values**4) / max(second**2, 1e-300) - 1, 0.0)
+    return replace(state(x.axes, q, copula.average(values), spread), law=values, kappa=kappa)
 
 
 def _by_profile(act: Activation, x: State) -> State:
@@ -188,7 +205,10 @@ def affine(x: State, scale: float, shift: float) -> State:
     if shift:
         ends = mean if x.part_axis is None else _mean_sums(x) * scale / 2
         q = q + 2 * shift * ends + shift * shift
-    return x.with_q(q, mean + shift)
+    y = x.with_q(q, mean + shift)
+    if x.law is None or (shift and x.profile):
+        return y
+    return replace(y, law=scale * x.law + shift, kappa=x.kappa)
 
 
 def _mean_sums(x: State) -> Array:
@@ -255,7 +275,34 @@ def total(signs: tuple[float, ...], xs: tuple[State, ...], cross: dict[tuple[int
     profile = mixed_profile([(x.length, x.profile) for x in parts], len(axes))
     y = state(axes, q, np.broadcast_to(mean, _means_shape(axes)), 0.0, profile)
     length = y.length
-    return State(y.axes, y.mean, y.q, variance / length**2 if length > 0 else 0.0, y.profile)
+    y = State(y.axes, y.mean, y.q, variance / length**2 if length > 0 else 0.0, y.profile)
+    return y if cross else _with_law(y, signs, xs)
+
+
+def _with_law(y: State, signs: tuple[float, ...], xs: tuple[State, ...]) -> State:
+    """The law of a sum of which a term is not Gaussian; sums of many such terms are taken as Gaussian."""
+    odd = [k for k, x in enumerate(xs) if x.law is not None]
+    if not 1 <= len(odd) <= 2 or any(x.axes != y.axes for x in xs):
+        return y
+    inner = stationary(y)
+    rest = [k for k in range(len(xs)) if k not in odd]
+    mean = sum(signs[k] * float(stationary(xs[k]).mean) for k in rest)
+    variance = sum(stationary(xs[k]).length - float(stationary(xs[k]).mean) ** 2 for k in rest)
+    laws = [signs[k] * (x.law) for k in odd if (x := xs[k]).law is not None]
+    if rest:
+        laws.append(mean + math.sqrt(max(variance, 0.0)) * copula.nodes())
+    law = laws[0]
+    for other in laws[1:]:
+        law = copula.sum_law(law, other)
+    m, v = float(inner.mean), max(inner.length - float(inner.mean) ** 2, 0.0)
+    centre = copula.average(law)
+    size = copula.average((law - centre) ** 2)
+    if v <= 0 or size <= 0:
+        return y
+    law = m + (law - centre) * math.sqrt(v / size)  # what the tails of the grid leave out
+    kappa = copula.correlations(law, inner.q - m * m)
+    kappa.flat[0] = 1.0
+    return replace(y, law=law, kappa=kappa)
 
 
 def _means_shape(axes: tuple[object, ...]) -> tuple[int, ...]:

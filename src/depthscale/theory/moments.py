@@ -31,7 +31,7 @@ Sources of the special cases: Poole et al. 2016; Schoenholz et al. 2017; Xiao et
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -120,6 +120,8 @@ class State:
     ``spread`` is the relative variance of the tensor's own mean square about q in a network of finite width.
     ``profile``: along ordered axes, how the size of x varies with position (mean square 1), or None where it does not:
     x = s_y s_x x̃ with x̃ stationary. q and mean are averages of x, not of x̃.
+    ``law`` and ``kappa``: where x is not Gaussian but x = H(z) for a standard Gaussian z, H sampled at
+    ``copula.nodes()`` (of x̃ where there is a profile) and the correlations of z by class.
     ``gx``: of a gradient, E[(g x)_i (g x)_j] by class where that is not the product of the moments of g and of x.
     """
 
@@ -129,6 +131,8 @@ class State:
     spread: float = 0.0
     profile: tuple[Array | None, ...] = ()
     gx: Array | None = None
+    law: Array | None = None
+    kappa: Array | None = None
 
     @property
     def shape(self) -> Shape:
@@ -166,8 +170,8 @@ class State:
     def key(self) -> tuple[object, ...]:
         """What two equal states have in common, for caches."""
         profile = tuple(None if s is None else s.tobytes() for s in self.profile)
-        gx = None if self.gx is None else self.gx.tobytes()
-        return (self.axes, self.mean.tobytes(), self.q.tobytes(), self.spread, profile, gx)
+        rest = tuple(None if a is None else a.tobytes() for a in (self.gx, self.law, self.kappa))
+        return (self.axes, self.mean.tobytes(), self.q.tobytes(), self.spread, profile, rest)
 
     @property
     def correlation(self) -> float:
@@ -274,7 +278,8 @@ def stationary(x: State) -> State:
     if not x.profile:
         return x
     pairs, mean = modulation(x)
-    return state(x.axes, x.q / np.maximum(pairs, 1e-300), x.mean / mean, x.spread)
+    y = state(x.axes, x.q / np.maximum(pairs, 1e-300), x.mean / mean, x.spread)
+    return replace(y, law=x.law, kappa=x.kappa)
 
 
 def modulated(x: State, profile: tuple[Array | None, ...]) -> State:
@@ -283,7 +288,8 @@ def modulated(x: State, profile: tuple[Array | None, ...]) -> State:
         return x
     shaped = State(x.axes, x.mean, x.q, x.spread, profile)
     pairs, mean = modulation(shaped)
-    return state(x.axes, x.q * pairs, x.mean * mean, x.spread, profile)
+    y = state(x.axes, x.q * pairs, x.mean * mean, x.spread, profile)
+    return replace(y, law=x.law, kappa=x.kappa)
 
 
 def mixed_profile(parts: list[tuple[float, tuple[Array | None, ...]]], ndim: int) -> tuple[Array | None, ...]:
