@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 import depthscale as ds
 from depthscale import record
-from depthscale.design.run import Watcher
+from depthscale.design.watcher import Watcher
 from depthscale.errors import DepthscaleError
 
 

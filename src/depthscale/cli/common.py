@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from depthscale.data import Dataset
-    from depthscale.design.run import Watcher
     from depthscale.design.search import Trial
+    from depthscale.design.watcher import Watcher
     from depthscale.graph import Graph
 
 Seed = Annotated[int, typer.Option(help="Seed of everything random: the same seed gives the same result.")]
@@ -124,7 +124,7 @@ def watching(*, quiet: bool) -> "Iterator[Watcher]":
     """A watcher that shows phases and trials on standard error, with a live bar where that is a terminal."""
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from depthscale.design.run import Watcher
+    from depthscale.design.watcher import Watcher
 
     screen = console()
     if quiet:
@@ -139,7 +139,7 @@ def watching(*, quiet: bool) -> "Iterator[Watcher]":
 def _shower(screen: "Console", bar: "Progress | None") -> "Watcher":
     import time
 
-    from depthscale.design.run import Watcher
+    from depthscale.design.watcher import Watcher
 
     class Shower(Watcher):
         """Prints finished trials; the bar says what is being done."""

@@ -3,7 +3,8 @@
 ``depthscale.design(data, budget="60s")`` calls ``run.design``.
 """
 
-from depthscale.design.run import DesignResult, Watcher, design
+from depthscale.design.run import DesignResult, design
+from depthscale.design.watcher import Watcher
 from depthscale.rooms import callable_room
 
 __all__ = ["DesignResult", "Watcher", "design"]

@@ -1,8 +1,10 @@
 """Training candidates and retraining the winner: from a screened candidate to a trainer."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from depthscale.design.screen import Screened
 from depthscale.design.search import RUNGS, Progress, Racer, Starter
@@ -84,55 +86,73 @@ def starter(dataset: "Dataset", seed: int, device: str, unit: float | None) -> S
 
     def start(screened: Screened, number: int) -> Racer:
         own = seed * 100_003 + number
-        settings = config(
-            screened.candidate.training, dataset, own, device, schedule="constant", warmup=0.05, ema=EMA
-        ).with_(budget=budget(RUNGS[-1]))
+        settings = steady(screened.candidate.training, dataset, own, device, budget=budget(RUNGS[-1]))
         trainer = Trainer(build(screened.graph, own), dataset, settings, progress=False)
 
         def race(rung: int) -> Progress:
             with threads(screened.graph, settings.batch):
                 trainer.run(budget(rung))
-            return progress(trainer, dataset.task)
+            return progress(trainer, dataset)
 
         return race
 
     return start
 
 
-def progress(trainer: "Trainer", task: str) -> Progress:
+def progress(trainer: "Trainer", dataset: "Dataset") -> Progress:
     """Where a trainer stands, as the search sees it.
 
     The score is validation accuracy with the loss to break ties (accuracies of small splits tie often), or minus the
-    root mean square error.
+    root mean square error in units of the target's deviation. Metrics and curve are in the target's own units.
     """
+    unit = _unit(dataset)
     result = trainer.result()
     if result.status == "interrupted":
         raise KeyboardInterrupt
-    curve = [point(r) for r in result.history]
+    curve = [point(r, unit) for r in result.history]
     if result.last is not None and (not result.history or result.last.step != result.history[-1].step):
-        curve.append(point(result.last))
+        curve.append(point(result.last, unit))
     if result.status == "diverged":
         return Progress(float("-inf"), {}, curve, failed=str(result.divergence))
     val = result.val
-    score = val["accuracy"] - 1e-4 * min(val["loss"], 10.0) if task == "classification" else -val["rmse"]
-    return Progress(score, dict(val), curve)
+    return Progress(score_of(val, dataset.task), _in_units(val, unit), curve)
 
 
-def point(report: "EpochReport") -> dict[str, float]:
+def score_of(val: Mapping[str, float], task: str) -> float:
+    """What the search maximises, from validation metrics."""
+    return val["accuracy"] - 1e-4 * min(val["loss"], 10.0) if task == "classification" else -val["rmse"]
+
+
+def _unit(dataset: "Dataset") -> float:
+    """The deviation that a single target was divided by; several targets stay standardised."""
+    if dataset.task == "classification" or dataset.outputs != 1:
+        return 1.0
+    low, high = dataset.preprocessing.decode(np.array([[0.0], [1.0]])).ravel()
+    return float(high - low)
+
+
+def _in_units(val: Mapping[str, float], unit: float) -> dict[str, float]:
+    return {k: v * unit if k in ("rmse", "mae") else v for k, v in val.items()}
+
+
+def point(report: "EpochReport", unit: float = 1.0) -> dict[str, float]:
     """One point of a learning curve."""
-    return {"epoch": report.epoch, "seconds": report.seconds, "train_loss": report.train_loss, **report.val}
+    at = {"epoch": report.epoch, "seconds": report.seconds, "train_loss": report.train_loss}
+    return at | _in_units(report.val, unit)
 
 
-def final_trainer(
-    graph: Graph, training: Mapping[str, Any], dataset: "Dataset", seed: int, device: str, **options: Any
-) -> "Trainer":
-    """A trainer that gives the winner the whole of its budget, the learning rate annealed over it.
+def annealed(training: Mapping[str, Any], dataset: "Dataset", seed: int, device: str, **changes: Any) -> "TrainConfig":
+    """The configuration of a last training: the learning rate goes through one cycle over the budget."""
+    return config(training, dataset, seed, device, schedule="onecycle", ema=EMA, keep_best=False, **changes)
 
-    ``options``: ``budget``, and ``out`` for checkpoints.
-    """
-    from depthscale.build import build
-    from depthscale.train import Trainer
 
-    settings = config(training, dataset, seed, device, schedule="onecycle", ema=EMA, keep_best=False)
-    settings = settings.with_(budget=options.pop("budget"))
-    return Trainer(build(graph, seed), dataset, settings, **options)
+def steady(training: Mapping[str, Any], dataset: "Dataset", seed: int, device: str, **changes: Any) -> "TrainConfig":
+    """The configuration that candidates race with: a constant learning rate, weights averaged."""
+    return config(training, dataset, seed, device, schedule="constant", warmup=0.05, ema=EMA, **changes)
+
+
+def best_epoch(curve: Sequence[Mapping[str, float]], task: str) -> float:
+    """The epoch of a learning curve at which validation was best; 1 where there was none."""
+    seen = [p for p in curve if "loss" in p]
+    best = max(seen, key=lambda p: score_of(p, task), default={"epoch": 1.0})
+    return float(best["epoch"])

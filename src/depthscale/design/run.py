@@ -3,17 +3,18 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from depthscale.design import baselines, race, write
 from depthscale.design.budget import Clock, Plan, plan as make_plan
+from depthscale.design.retrain import Job, all_rows, retrain
 from depthscale.design.search import MOST_DROPPED_IN_A_ROW, RUNGS, Search, Trial
-from depthscale.design.space import Facts, propose
+from depthscale.design.space import Facts
 from depthscale.design.state import FILE, Score, Standing, State
-from depthscale.errors import DepthscaleError, TrainingError
+from depthscale.design.watcher import Watcher
+from depthscale.errors import DepthscaleError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,23 +22,6 @@ if TYPE_CHECKING:
     from depthscale.data import Dataset, Split
     from depthscale.graph import Graph
     from depthscale.theory.propagate import Propagation
-    from depthscale.train.result import TrainResult
-
-
-class Watcher:
-    """Told what is going on; this one keeps it to itself."""
-
-    def phase(self, words: str, seconds: float | None = None) -> None:
-        """A new phase has begun, expected to take some seconds."""
-
-    def loading(self, done: int, total: int) -> None:
-        """So many files of a folder have been read."""
-
-    def trial(self, trial: Trial) -> None:
-        """A trial has finished."""
-
-    def note(self, words: str) -> None:
-        """Something worth saying."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +39,6 @@ class DesignResult:
     standings: tuple[Standing, ...]
     trials: tuple[Trial, ...]
     theory: "Propagation"
-    curve: tuple[dict[str, float], ...]
     dataset: "Dataset"
     seed: int
     seconds: float
@@ -165,8 +148,8 @@ def _finish(
     from depthscale.train import predict
 
     winner = search.best
-    rows = refit_data(dataset)
-    trained = _retrain(dataset, rows, seed, device, shares, state, clock, watcher, winner)
+    rows = all_rows(dataset)
+    trained = retrain(Job(dataset, rows, seed, device, shares, state, clock, watcher), winner)
     fitted = _baselines(dataset, rows, seed, shares, watcher)
     watcher.phase("testing, once")
     test = dataset.test()
@@ -183,7 +166,6 @@ def _finish(
         standings=standings,
         trials=tuple(search.trials),
         theory=trained.theory,
-        curve=tuple(race.point(r) for r in trained.result.history),
         dataset=dataset,
         seed=seed,
         seconds=clock(),
@@ -197,69 +179,6 @@ def _finish(
         write.everything(state.folder, result)
     state.result(result.score, standings, clock())
     return result
-
-
-@dataclass(frozen=True, eq=False)
-class _Trained:
-    graph: "Graph"
-    module: "nn.Module"
-    theory: "Propagation"
-    result: "TrainResult"
-
-
-def refit_data(dataset: "Dataset") -> Any:
-    """Training and validation rows together, for the last training, which selects nothing."""
-    x = np.concatenate([dataset.train.x, dataset.val.x])
-    y = np.concatenate([dataset.train.y, dataset.val.y])
-    none = SimpleNamespace(x=x[:0], y=y[:0])
-    return SimpleNamespace(
-        train=SimpleNamespace(x=x, y=y), val=none, task=dataset.task, input_shape=dataset.input_shape
-    )
-
-
-def _retrain(
-    dataset: "Dataset",
-    rows: Any,
-    seed: int,
-    device: str,
-    shares: Plan,
-    state: State,
-    clock: Clock,
-    watcher: Watcher,
-    winner: Trial,
-) -> _Trained:
-    """The winner trained afresh on all rows but the test split's; again, more gently, should it diverge."""
-    import optuna
-
-    from depthscale.design.screen import screen
-    from depthscale.train import Budget
-
-    screened = screen(propose(optuna.trial.FixedTrial(dict(winner.decisions)), Facts.of(dataset)))
-    assert screened.theory is not None
-    if shares.total is None:
-        budget = Budget(epochs=2 * race.epochs_of(RUNGS[-1], len(dataset.train.x)))
-    else:
-        left = shares.total - clock() - 3 * shares.baseline - min(4.0, 0.06 * shares.total)
-        budget = Budget(seconds=max(left, 0.5 * shares.final))
-    training = dict(screened.candidate.training)
-    folder = None if state.folder is None else state.folder / "checkpoint"
-    for gentler in (1.0, 0.3, 0.1):
-        watcher.phase(f"retraining the winner: {winner.words}", budget.seconds)
-        training["learning_rate"] = gentler * screened.candidate.training["learning_rate"]
-        trainer = race.final_trainer(
-            screened.graph, training, rows, seed, device, budget=budget, out=folder, progress=False
-        )
-        if state.resumed and gentler == 1.0:
-            trainer.resume()
-        with race.threads(screened.graph, trainer.config.batch):
-            result = trainer.run()
-        trainer.close()
-        if result.status == "interrupted":
-            raise KeyboardInterrupt
-        if result.status != "diverged":
-            return _Trained(screened.graph, trainer.model, screened.theory, result)
-        watcher.note(f"retraining diverged ({result.divergence}); trying a smaller learning rate")
-    raise TrainingError(f"the winner ({winner.words}) diverged at every learning rate tried; try another --seed")
 
 
 def _baselines(dataset: "Dataset", rows: Any, seed: int, shares: Plan, watcher: Watcher) -> list[baselines.Baseline]:
