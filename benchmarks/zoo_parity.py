@@ -8,7 +8,7 @@ with half of what ``torch.utils.flop_counter`` counts on theirs, at the full ima
     .venv-parity/bin/python benchmarks/zoo_parity.py [--only NAME …]
 
 Errors are relative: the largest difference over the largest value; for gradients, over tensors, of their norms.
-Needs torchvision and timm; takes about ten minutes on two cores. Writes benchmarks/results/zoo_parity.md.
+Needs torchvision and timm; takes about a quarter of an hour on two cores. Writes benchmarks/results/zoo_parity.md.
 """
 
 import argparse
@@ -260,7 +260,7 @@ def multiply_adds(pair: Pair) -> tuple[int, int]:
     return pair.graph(pair.full).cost(2).multiply_adds // 2, counter.get_total_flops() // 2
 
 
-def markdown(rows: list[Row], only: list[str]) -> str:
+def markdown(rows: list[Row]) -> str:
     lines = [
         "# Parity of the zoo with torchvision and timm",
         "",
@@ -300,7 +300,7 @@ def main(only: list[str], progress: Callable[[str], None] = print) -> int:
     if not only:
         RESULTS.parent.mkdir(exist_ok=True)
         partial = RESULTS.with_suffix(".tmp")
-        partial.write_text(markdown(rows, only))
+        partial.write_text(markdown(rows))
         partial.replace(RESULTS)
         progress(f"wrote {RESULTS}")
     progress(f"{len(chosen) - failed} of {len(chosen)} hold")
