@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from depthscale.graph import Builder, Graph, Wire, blocks, laws, ops
+from depthscale.graph import Builder, Graph, Wire, laws, ops
 from depthscale.graph.laws import Law
 
 NETS: dict[str, Callable[[], Graph]] = {}
@@ -178,21 +178,12 @@ def arithmetic() -> Graph:
 
 
 @net
-def written_out_norm() -> Graph:
-    """Maxima over an axis, exponentials and squares."""
+def rearranged() -> Graph:
+    """Maxima over an axis, exponentials and squares; reshaping, copies, a constant."""
     b = Builder()
     x = linear(b.input(8, 128), 256)
-    x = x.then(ops.Reduce("max", (1,)))
+    x = x.then(ops.Reduce("max", (1,))).then(ops.Reshape((-1, 4, 64))).then(ops.Flatten(1))
+    x = x.then(ops.Unsqueeze(1)).then(ops.Expand((-1, 3, -1))).then(ops.Select(1, 2)).then(ops.Unsqueeze(-1))
+    x = x.then(ops.Squeeze(-1)) + b.add(ops.Constant((256,), laws.Constant(0.5)), name="shift")
     y = linear(x, 256, laws.Normal(0.5, fan="in")).then(act("exp"))
     return b.graph(linear(linear(y, 256, laws.Normal(0.5, fan="in")).then(act("square")), 64))
-
-
-@net
-def image_net() -> Graph:
-    """Convolution, batch norm and pooling on a small image."""
-    b = Builder()
-    x = b.input(16, 16, 16)
-    for i in range(3):
-        x = blocks.conv_norm_act(x, 128, style=blocks.Style())
-        x = x.then(ops.MaxPool(2)) if i == 0 else x
-    return b.graph(blocks.classifier(x, 64))

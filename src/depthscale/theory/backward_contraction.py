@@ -11,6 +11,7 @@ from depthscale.theory.backward import Pulled, backward, gradient, ones_like, si
 from depthscale.theory.forward import Setting, specs_of
 from depthscale.theory.forward_contraction import (
     Maps,
+    as_gaussian,
     backward_taps,
     channel_pairs,
     contract,
@@ -56,6 +57,7 @@ def _(op: ops.Linear, setting: Setting, g: State, y: State, *xs: State) -> Pulle
         x = coarse(x, len(x.axes) - 1)
         q = np.tensordot(g.q, expand_same(weight_classes(op, xs), out, 0) * out.pairs[:, None], ([g.q.ndim - 1], [0]))
         gx = gradient((*g.axes[:-1], x.axes[-1]), q)
+    gx = as_gaussian(gx, g.spread)
     if len(xs) > 1:
         return Pulled((gx, _fed_linear(g, x, xs[1])), _bias(op, xs, g, len(g.axes) - 1))
     square = summed_pairs(_leading(g), _leading(x))
@@ -114,7 +116,7 @@ def _(op: ops.Conv, setting: Setting, g: State, y: State, *xs: State) -> Pulled:
         profile.append(normalised_profile(input_squares(window, t)))
     w = np.swapaxes(expand_same(weight_classes(op, xs), g.axes[1], 0), 0, 1)
     q = convolve(g.q, w, channel_pairs(x.axes[1], g.axes[1], op.groups), maps, x.axes[1])
-    gx = gradient(x.axes, q, tuple(profile))
+    gx = as_gaussian(gradient(x.axes, q, tuple(profile)), g.spread)
     if len(xs) > 1:
         return Pulled((gx, _fed_conv(op, g, x, xs[1], windows)), _bias(op, xs, g, 1))
     sums = [_tap_sums(w, g, x, i, g.axes[i], x.axes[i]) for i, w in enumerate(windows, start=2)]
@@ -170,7 +172,8 @@ def _(op: ops.ConvTranspose, setting: Setting, g: State, y: State, x: State) -> 
     q = convolve(g.q, w, channel_pairs(x.axes[1], g.axes[1], op.groups), maps, x.axes[1])
     sums = [_tap_sums(w, x, g, i, x.axes[i], g.axes[i]) for i, w in enumerate(windows, start=2)]
     square = _met(x.q[:, 0], g.q[:, 0], g.axes[0].pairs, sums) / math.prod(op.kernel)
-    return Pulled((gradient(x.axes, q, tuple(profile)),), {"weight": square, **_bias(op, (x,), g, 1)})
+    gx = as_gaussian(gradient(x.axes, q, tuple(profile)), g.spread)
+    return Pulled((gx,), {"weight": square, **_bias(op, (x,), g, 1)})
 
 
 @backward.register(ops.MatMul)

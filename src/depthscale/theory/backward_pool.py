@@ -45,14 +45,18 @@ def _(op: ops.MaxPool, setting: Setting, g: State, y: State, x: State) -> Pulled
     return Pulled((max_pool_back(g, x, pool_windows(op, x), None),), {})
 
 
-def max_pool_back(g: State, x: State, windows: list[Window], act: Activation | None) -> State:
-    """The gradient at the input of a max pool of x, or of act(x), in which case it is that of x."""
+def max_pool_back(g: State, x: State, windows: list[Window], act: Activation | None, *, times_x: bool = False) -> State:
+    """The gradient at the input of a max pool of x, or of act(x), in which case it is that of x.
+
+    ``times_x`` gives E[(g x)_i (g x)_j] instead.
+    """
     g, x = coarse(g) if g.part_axis is not None else g, coarse(x) if x.part_axis is not None else x
     axes = g.axes
     q = g.q
     if act is not None:
         pooled = max_pool(x, windows, act)
-        q = q * copula.pair(act.derivative(pooled.values), pooled.kappa)
+        slope = act.derivative(pooled.values) * (pooled.values if times_x else 1.0)
+        q = q * copula.pair(slope, pooled.kappa)
     n = math.prod(sum(len(rows) for rows, _ in taps(w)) / w.out for w in windows)
     matched, shared = _matched(x, axes, windows, n)
     together = np.broadcast_to(_together(n, matched, shared), q.shape)

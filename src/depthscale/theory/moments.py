@@ -480,4 +480,6 @@ def add_states(a: State | None, b: State) -> State:
         return b
     x, y = aligned(a, b)
     profile = mixed_profile([(x.length, x.profile), (y.length, y.profile)], len(x.axes))
-    return state(common_axes((x, y)), x.q + y.q, np.zeros(_parts_of(x.axes)), 0.0, profile)
+    total = max(x.length * x.size + y.length * y.size, 1e-300)
+    spread = (x.spread * (x.length * x.size) ** 2 + y.spread * (y.length * y.size) ** 2) / total**2
+    return state(common_axes((x, y)), x.q + y.q, np.zeros(_parts_of(x.axes)), spread, profile)

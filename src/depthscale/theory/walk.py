@@ -1,0 +1,208 @@
+"""The rules folded over a graph: states of all nodes forward, gradients of all nodes and parameters back.
+
+A rule that has seen the same op and the same moments answers from a cache, so repeated layers that have converged
+cost nothing. Gradients of fused nodes (``fusion``) go straight to their root.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from depthscale.errors import GraphError, TheoryError
+from depthscale.graph import ops
+from depthscale.graph.graph import Graph, Node, located
+from depthscale.graph.op import Op
+from depthscale.graph.parameters import owner, parameters
+from depthscale.numerics.estimate import Array
+from depthscale.theory.backward import Pulled, backward, gradient, ones_like, summed_pairs
+from depthscale.theory.backward_elementwise import slope_times_classes, through, through_function
+from depthscale.theory.backward_pool import max_pool_back
+from depthscale.theory.forward import Setting, forward
+from depthscale.theory.forward_contraction import gaussian_spread
+from depthscale.theory.forward_elementwise import averages_of, elementwise
+from depthscale.theory.forward_pool import max_pool, pool_windows
+from depthscale.theory.fusion import Fused, averages_of_expression
+from depthscale.theory.index_algebra import simplify
+from depthscale.theory.inputs import InputStats
+from depthscale.theory.moments import State, add_states, aligned, coarse, same_class
+
+T = TypeVar("T")
+_CACHE_SIZE = 16384
+
+
+class _Cache:
+    """Results of rules by what went in; least recently used ones go."""
+
+    def __init__(self, size: int) -> None:
+        self._table: OrderedDict[Any, Any] = OrderedDict()
+        self._size = size
+
+    def get(self, key: Any, compute: Callable[[], T]) -> T:
+        try:
+            value: T = self._table[key]
+        except KeyError:
+            value = self._table[key] = compute()
+            if len(self._table) > self._size:
+                self._table.popitem(last=False)
+            return value
+        self._table.move_to_end(key)
+        return value
+
+    def clear(self) -> None:
+        self._table.clear()
+
+
+_cache = _Cache(_CACHE_SIZE)
+
+
+def walk_forward(
+    graph: Graph, stats: InputStats | Mapping[str, InputStats], setting: Setting, fused: Mapping[str, Fused]
+) -> dict[str, State]:
+    """The moments of every node's value; errors come out with the node's name in front."""
+    values: dict[str, State] = {}
+    for node in graph.nodes:
+        if isinstance(node.op, ops.Input):
+            own = stats if isinstance(stats, InputStats) else stats.get(node.name, InputStats())
+            values[node.name] = own.state(node.op, setting.batch)
+            continue
+        plan = fused.get(node.name)
+        xs = [values[plan.root]] if plan else [values[i] for i in node.inputs]
+        try:
+            values[node.name] = _forward_rule(plan or node.op, setting, xs)
+        except GraphError as error:
+            raise located(error, node) from error
+        except TheoryError as error:
+            raise TheoryError(f"node {node.name!r}: {error}") from error
+    return values
+
+
+def _forward_rule(op: Op | Fused, setting: Setting, xs: list[State]) -> State:
+    def compute() -> State:
+        return _fused_forward(op, xs[0]) if isinstance(op, Fused) else forward(op, setting, *xs)
+
+    return _cache.get(("forward", op, setting, *[x.key for x in xs]), compute)
+
+
+def _fused_forward(plan: Fused, x: State) -> State:
+    act = averages_of_expression(plan.expression)
+    if plan.pool is None:
+        return elementwise(act, x)
+    return max_pool(x, pool_windows(plan.pool, x), act).y
+
+
+_MET = (*ops.NORMS, ops.Linear, ops.Conv)
+
+
+class Backward:
+    """The way back: gradients by node, summed over users; those of fused nodes go straight to their root."""
+
+    def __init__(self, graph: Graph, states: dict[str, State], setting: Setting, fused: Mapping[str, Fused]) -> None:
+        self.graph, self.states, self.setting, self.fused = graph, states, setting, fused
+        self.flowing: dict[str, State] = {}  # what is passed on
+        self.shown: dict[str, State] = {}  # what is reported: also gradients inside fused expressions
+        self.parameters: dict[str, float] = {}
+        self.chi: dict[str, float] = {}
+        # E[(g x)_i (g x)_j] at the outputs of normalisations, and whether that is only the product of the moments
+        self.met: dict[str, tuple[State, bool]] = {}
+
+    def run(self) -> "Backward":
+        """Pulls unit-variance gradients at the outputs back to every node."""
+        for name in self.graph.outputs:
+            axes = self.states[name].axes
+            g = gradient(axes, same_class(axes))
+            self._add(name, replace(g, spread=gaussian_spread(g)))
+        for node in reversed(self.graph.nodes):
+            flowing = self.flowing.get(node.name)
+            if flowing is not None:
+                try:
+                    self._pull(node, flowing)
+                except GraphError as error:
+                    raise located(error, node) from error
+        return self
+
+    def _add(self, name: str, g: State, *, only_shown: bool = False, met: State | None = None) -> None:
+        if not only_shown:
+            self.flowing[name] = simplify(add_states(self.flowing.get(name), g))
+            if isinstance(self.graph[name].op, _MET):
+                plain = met is None
+                met = through(g, self.states[name], self.states[name].q) if met is None else met
+                before = self.met.get(name)
+                self.met[name] = add_states(before[0] if before else None, met), plain and (not before or before[1])
+        self.shown[name] = simplify(add_states(self.shown.get(name), g))
+
+    def _pull(self, node: Node, g: State) -> None:
+        plan = self.fused.get(node.name)
+        pulled = self._rule(node, g)
+        for source, gx in zip(node.inputs, pulled.inputs, strict=True):
+            if gx is not None and (plan is None or source != plan.root):
+                gx = gx if gx.spread else replace(gx, spread=g.spread)  # most rules leave it as it is
+                self._add(source, gx, only_shown=plan is not None, met=self._meeting(node, g, source))
+        if plan is not None:
+            x = self.states[plan.root]
+            key = ("fused backward", plan, self.setting, g.key, x.key)
+            arrived = _cache.get(key, lambda: _fused_backward(plan, g, x))
+            arrived = arrived if arrived.spread else replace(arrived, spread=g.spread)
+            self._add(plan.root, arrived, met=self._meeting_fused(plan, g))
+            pulled = Pulled((arrived,), {})
+        if isinstance(node.op, ops.Linear | ops.Conv) and "weight" in pulled.parameters:
+            square = max(pulled.parameters["weight"] + self._own_direction(node, g), 0.0)
+            pulled = pulled._replace(parameters={**pulled.parameters, "weight": square})
+        for name, square in pulled.parameters.items():
+            full = f"{owner(node.name, node.op)}.{name}"
+            self.parameters[full] = self.parameters.get(full, 0.0) + square
+        energy = sum(gx.length * gx.size for gx in pulled.inputs if gx is not None)
+        left = g.length * g.size
+        self.chi[node.name] = energy / left if left > 0 and pulled.inputs else math.nan
+
+    def _meeting(self, node: Node, g: State, source: str) -> State | None:
+        """E[(g x)_i (g x)_j] at the input x of an activation behind a normalisation or a layer, which need it."""
+        if not isinstance(node.op, ops.Activation) or not isinstance(self.graph[source].op, _MET):
+            return None
+        if node.op.function in ("identity", "affine", "neg"):
+            return None
+        op, x = node.op, self.states[source]
+        return _cache.get(("met", op, g.key, x.key), lambda: through(g, x, slope_times_classes(averages_of(op), x)))
+
+    def _meeting_fused(self, plan: Fused, g: State) -> State | None:
+        if plan.pool is None or not isinstance(self.graph[plan.root].op, _MET):
+            return None
+        x, act, pool = self.states[plan.root], averages_of_expression(plan.expression), plan.pool
+
+        def compute() -> State:
+            return max_pool_back(g, x, pool_windows(pool, x), act, times_x=True)
+
+        return _cache.get(("met", plan, g.key, x.key), compute)
+
+    def _own_direction(self, node: Node, g: State) -> float:
+        """What a weight's gradient has in excess along the weight itself, where g depends on w·x: per element."""
+        met = self.met.get(node.name)
+        xs = [self.states[i] for i in node.inputs]
+        spec = parameters(node.op, *[x.shape for x in xs]).get("weight") if len(xs) == 1 else None
+        if met is None or met[1] or spec is None or spec.moments.mean != 0 or spec.moments.mean_square == 0:
+            return 0.0
+        y = self.states[node.name]
+        channel = 1 if isinstance(node.op, ops.Conv) else len(y.axes) - 1
+        together = summed_pairs(met[0], ones_like(met[0]), (channel,))
+        return (together - summed_pairs(g, y, (channel,))) / (spec.fans.fan_in**2 * spec.moments.mean_square)
+
+    def _rule(self, node: Node, g: State) -> Pulled:
+        y, xs = self.states[node.name], [self.states[i] for i in node.inputs]
+        if isinstance(node.op, ops.NORMS) and node.name in self.met and not self.met[node.name][1]:
+            g = replace(g, gx=_met_classes(g, self.met[node.name][0]))
+        key = ("backward", node.op, self.setting, g.key, y.key, *[x.key for x in xs])
+        return _cache.get(key, lambda: backward(node.op, self.setting, g, y, *xs))
+
+
+def _met_classes(g: State, met: State) -> Array:
+    """E[(g x)(g x)'] in the classes of g."""
+    a, b = aligned(g, met)
+    return b.q if a.axes == g.axes else coarse(b).q if coarse(b).axes == g.axes else b.q
+
+
+def _fused_backward(plan: Fused, g: State, x: State) -> State:
+    act = averages_of_expression(plan.expression)
+    if plan.pool is None:
+        return through_function(g, x, act)
+    return max_pool_back(g, x, pool_windows(plan.pool, x), act)
