@@ -1,8 +1,9 @@
 """How fast and how right the mean-field theory is, against the usual scipy.integrate.quad script.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/phase.py [--json FILE]. One process, one core; each line is the median of
-several runs after one warm-up. The script to beat is kept below as people publish it: quad for the averages, brentq
-for the fixed points, dblquad for correlations (timed on few cells and scaled).
+several runs after one warm-up, in seconds of processor time (other work on the
+machine does not count). The script to beat is kept below as people publish it: quad for the averages, brentq for the
+fixed points, dblquad for correlations (timed on few cells and scaled).
 """
 
 import argparse
@@ -64,9 +65,9 @@ def seconds(work: Callable[[], Any], repeats: int = 15, warm: bool = True) -> fl
         work()
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = time.process_time()
         work()
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     return statistics.median(times)
 
 

@@ -42,7 +42,7 @@ from depthscale.theory.named import Elementwise
 # the range of variances that tables cover: e⁻²⁸ = 7e-13 to e¹⁴ = 1.2e6
 LOG_Q_MIN, LOG_Q_MAX = -28, 14
 _Q_MIN, _Q_MAX = float(np.exp(LOG_Q_MIN)), float(np.exp(LOG_Q_MAX)) * (1 - 1e-12)
-_ORDER = 128
+_ORDER = 320  # Hermite coefficients that series use
 _CACHE = 256
 _TINY = 1e-30
 
@@ -226,7 +226,8 @@ class Activation:
         squares, rest = self._squares(slope, q, m)
         total = float(squares.sum()) + rest
         bound = rest * np.abs(c) ** _ORDER
-        out = np.polynomial.polynomial.polyval(c, squares) + np.where(c > 0, bound, 0.0)
+        powers = c[:, None] ** np.arange(len(squares))
+        out = powers @ squares + np.where(c > 0, bound, 0.0)
         hard = (bound > 4 * EPS * total) & (c < 1)
         if hard.any():
             f = self.derivative if slope else self.f
@@ -244,7 +245,8 @@ class Activation:
         squares = self._hermite(self.derivative if slope else self.f, q, m) ** 2
         total = float(self._single(2 if slope else 1, q, m))
         rest = total - float(squares.sum())
-        entry = (squares, rest if rest > 8 * EPS * total else 0.0)
+        last = np.flatnonzero(squares > 1e-18 * total)  # what comes after is rounding
+        entry = (squares[: last[-1] + 1] if len(last) else squares[:1], rest if rest > 8 * EPS * total else 0.0)
         self._series[key] = entry
         if len(self._series) > _CACHE:
             self._series.popitem(last=False)
@@ -258,17 +260,22 @@ class Activation:
         return self._hermite(self.f, float(check_variance(q)), float(m), order)
 
     def _hermite(self, f: Elementwise, q: float, m: float, order: int = _ORDER) -> Array:
-        cuts = self.mesh.cuts(abs(m) + 9.6 * np.sqrt(q))
-        near = cuts[(cuts > m - 9.6 * np.sqrt(q)) & (cuts < m + 9.6 * np.sqrt(q))]
-        finest = float(np.diff(near).min()) if len(near) > 1 else np.inf
-        kinked = any(abs(b.x - m) < 9.6 * np.sqrt(q) for b in self.mesh.breaks(abs(m) + 9.6 * np.sqrt(q)))
         with np.errstate(all="ignore"):
-            if not kinked and finest >= 0.69 * np.sqrt(q) and order <= _ORDER:
-                z, matrix = _fixed_hermite()
+            if order <= _ORDER and self.resolved(q, m):
+                z, matrix = fixed_hermite()
                 return np.asarray(matrix[:order] @ f(m + np.sqrt(q) * z))
+            cuts = self.mesh.cuts(abs(m) + 9.6 * np.sqrt(q))
             nodes = cloud(np.array([q]), np.array([m]), cuts, halved=True)
             values = f(nodes.x.ravel()) * nodes.w.ravel()
             return np.asarray(hermite_functions(nodes.z.ravel(), order) @ values)
+
+    def resolved(self, q: float, m: float = 0.0) -> bool:
+        """Whether φ(m + √q z) is smooth on the fixed nodes of ``fixed_hermite``: no kinks, no finer panels."""
+        s = float(np.sqrt(q))
+        cuts = self.mesh.cuts(abs(m) + 9.6 * s)
+        near = cuts[(cuts > m - 9.6 * s) & (cuts < m + 9.6 * s)]
+        finest = float(np.diff(near).min()) if len(near) > 1 else np.inf
+        return finest >= 0.34 * s and not any(abs(b.x - m) < 9.6 * s for b in self.mesh.breaks(abs(m) + 9.6 * s))
 
     def secant(self, q: Any, c: Any, n: int = 10) -> Array:
         """S = E[(φ(u1) − φ(u2))²] / (2 q (1 − c)) for u ~ N(0, q); q (B,) > 0 and c (B,) < 1.
@@ -356,9 +363,9 @@ def hermite_functions(z: Array, order: int) -> Array:
 
 
 @lru_cache(maxsize=1)
-def _fixed_hermite() -> tuple[Array, Array]:
+def fixed_hermite() -> tuple[Array, Array]:
     """Nodes z (P,) and the matrix (N, P) from values there to Hermite coefficients, for functions without kinks."""
     cuts = gaussian_cuts()
-    panels = lay(np.linspace(cuts[0], cuts[-1], 29)[None, :], float(cuts[0]), float(cuts[-1]))
+    panels = lay(np.linspace(cuts[0], cuts[-1], 57)[None, :], float(cuts[0]), float(cuts[-1]))
     z, w = (a.ravel() for a in panels.nodes(10))
     return z, hermite_functions(z, _ORDER) * (w * np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from depthscale.numerics.estimate import EPS, Array
 from depthscale.numerics.gaussian import cloud, reach_of
 from depthscale.numerics.table import basis, chebyshev
-from depthscale.theory.activations import Activation
+from depthscale.theory.activations import Activation, fixed_hermite
 
 _NT = 20
 _ORDER = 400
@@ -69,18 +69,11 @@ def secant(act: Activation, q: Array, theta: Array) -> Array:
 def _squares(act: Activation, q: Array) -> tuple[Array, Array, Array]:
     """Squared Hermite coefficients (B, N), what they leave of E φ² (B,), and E φ² (B,)."""
     total = act.second_moment(q)
-    if any(b.x**2 < 90 * q.min() for b in act.breaks()):
-        return _kinked(act, q, total)
-    smooth = np.stack([act.hermite(float(v)) for v in q]) ** 2
-    rest = total - smooth.sum(axis=1)
-    if np.all(rest <= 16 * EPS * total):
-        return smooth, np.zeros_like(q), total
-    return _kinked(act, q, total)
-
-
-def _kinked(act: Activation, q: Array, total: Array) -> tuple[Array, Array, Array]:
-    """The same with nodes cut at the kinks, and more terms."""
-    squares = _many_coefficients(act, q, _ORDER) ** 2
+    if act.resolved(float(q.max())):
+        z, matrix = fixed_hermite()
+        squares = (act.f((np.sqrt(q)[:, None] * z).ravel()).reshape(len(q), -1) @ matrix.T) ** 2
+    else:
+        squares = _many_coefficients(act, q, _ORDER) ** 2
     rest = total - squares.sum(axis=1)
     return squares, np.where(rest > 16 * EPS * total, rest, 0.0), total
 
