@@ -1,7 +1,7 @@
 """Which scopes of a graph can be modules of their own, and in which order what is in them runs.
 
 A scope is a *unit* if it can be called: it holds parameters, reads none from elsewhere, and nothing outside lies
-between its nodes. A scope that cannot be called is dissolved: it only names what is in it.
+between its nodes (then nothing could run first). A scope that cannot be called is dissolved: it only names things.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -78,18 +78,7 @@ class Scopes:
             return False
         owners = (self.plan.owner(node) for node in self._members[scope])
         unit = self.unit(scope)
-        return all(o is None or inside(o, scope) for o in owners) and bool(unit.yields) and self._is_convex(scope)
-
-    def _is_convex(self, scope: str) -> bool:
-        """Whether nothing outside reads the scope and is read by it."""
-        after: set[str] = set()
-        for node in self.running:
-            if inside(node.name, scope):
-                if any(source in after for source in node.inputs):
-                    return False
-            elif any(source in after or inside(source, scope) for source in node.inputs if not self.is_source(source)):
-                after.add(node.name)
-        return True
+        return all(o is None or inside(o, scope) for o in owners) and bool(unit.yields)
 
     def unit(self, scope: str) -> Unit:
         """A scope seen from outside."""
