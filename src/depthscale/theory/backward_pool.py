@@ -20,7 +20,7 @@ from depthscale.theory.forward import Setting
 from depthscale.theory.forward_elementwise import standard
 from depthscale.theory.forward_layout import mapped_profile
 from depthscale.theory.forward_pool import max_pool, pool_windows, reduced_axes
-from depthscale.theory.moments import Axis, State, coarse
+from depthscale.theory.moments import Axis, State, aligned, coarse
 from depthscale.theory.windows import Window, apply_map, backward_map, linear_sums, matrix, taps
 
 
@@ -51,12 +51,13 @@ def max_pool_back(g: State, x: State, windows: list[Window], act: Activation | N
     ``times_x`` gives E[(g x)_i (g x)_j] instead.
     """
     g, x = coarse(g) if g.part_axis is not None else g, coarse(x) if x.part_axis is not None else x
-    axes = g.axes
-    q = g.q
     if act is not None:
         pooled = max_pool(x, windows, act)
         slope = act.derivative(pooled.values) * (pooled.values if times_x else 1.0)
-        q = q * copula.pair(slope, pooled.kappa)
+        # a gradient that tells fewer distances apart than the values do is spelt out to as many
+        g, slopes = aligned(g, State(pooled.y.axes, 0.0, copula.pair(slope, pooled.kappa)))
+        g = g.with_q(g.q * slopes.q)
+    axes, q = g.axes, g.q
     n = math.prod(sum(len(rows) for rows, _ in taps(w)) / w.out for w in windows)
     matched, shared = _matched(x, axes, windows, n)
     together = np.broadcast_to(_together(n, matched, shared), q.shape)
