@@ -239,6 +239,30 @@ def test_inputs_as_outputs_and_unread_inputs():
     check(Graph((a, b, y, same), ("a", "same", "y", "class.b"), ("class.b", "a")))
 
 
+def test_inputs_called_like_what_the_source_uses():
+    net = Builder()
+    wires = [net.input(3, name=name) for name in ("_", "range", "F", "self", "float", "x")]
+    x = wires[0]
+    for wire in wires[1:]:
+        x = (x + wire).then(ops.Activation("relu"))
+    for _ in range(4):
+        with net.scope("block#"):
+            x = x.then(ops.Linear(3)).then(ops.LayerNorm()).then(ops.Activation("tanh"))
+    check(net.graph(x))
+
+
+def test_nodes_that_reach_no_output_run_all_the_same():
+    """They move running statistics and draw random numbers, in the module as in the source."""
+    net = Builder()
+    x = net.input(3)
+    with net.scope("dead"):
+        x.then(ops.Linear(3)).then(ops.BatchNorm()).then(ops.Dropout(0.5))
+    with net.scope("half"):
+        y = x.then(ops.Linear(3))
+        y.then(ops.BatchNorm()).then(ops.Dropout(0.5))
+    check(net.graph(y.then(ops.Dropout(0.5))))
+
+
 def test_parameters_alone():
     check(Graph((Node("p", ops.Parameter((3,))), Node("q", ops.Constant((2, 3))), Node("r", ops.Add(), ("p", "q")))))
     check(Graph((Node("deep.p", ops.Parameter((), laws.ONE)),)))
@@ -270,7 +294,7 @@ def test_captured_names():
                         x = x.then(ops.Conv(5, 1), name="0").then(ops.BatchNorm(), name="1")
                 x = (y + x).then(ops.Activation())
     text = check(net.graph(x.then(ops.Flatten()).then(ops.Linear(2), name="fc")))
-    assert "self.layer1 = nn.Sequential(*(Layer(*row) for row in" in text
+    assert "self.layer1 = in_a_row(Layer, " in text
     assert len(text.splitlines()) < 70
 
 

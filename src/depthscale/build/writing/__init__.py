@@ -17,12 +17,29 @@ from depthscale.build.writing.scopes import Scopes, label, randomness
 from depthscale.errors import GraphError
 from depthscale.graph import Graph, ops
 
-_HELPERS = ("named", "repeat", "numbered", "Tensors", "Fixed", "without", "drop_path", "causal", "put", "at")
+_HELPERS = (
+    "named",
+    "in_a_row",
+    "repeat",
+    "numbered",
+    "Tensors",
+    "Fixed",
+    "without",
+    "drop_path",
+    "causal",
+    "put",
+    "at",
+)
 _TEXT = {
     "named": '''
 def named(**layers):
     """Layers in a row, under these names."""
     return nn.Sequential(OrderedDict(layers))
+''',
+    "in_a_row": '''
+def in_a_row(make, table):
+    """Modules in a row: one for every line of the table."""
+    return nn.Sequential(*(make(*row) for row in table))
 ''',
     "repeat": '''
 def repeat(name, make, table):

@@ -14,6 +14,8 @@ from depthscale.build.writing.statements import NAMES, Body, Statement
 from depthscale.build.writing.templates import layer_text
 from depthscale.graph import ops
 
+# what the bodies of functions use themselves
+_USED = {"F", "_", "at", "causal", "drop_path", "float", "getattr", "i", "nn", "range", "self", "str", "torch"}
 _TAKEN = {*dir(nn.ModuleDict()), *dir(nn.Sequential()), "training"}
 
 
@@ -255,7 +257,8 @@ class Module:
         if len(paths) >= LOOP - 1 and self._run_of(paths):
             name, table = self.forms.families[paths[0]].name, self._table(paths)
             if in_order:
-                return f"nn.Sequential(*({name}(*row) for row in {table}))"
+                self.helpers.add("in_a_row")
+                return f"in_a_row({name}, {table})"
             stem, low = numbered(labels[0])
             if low == 1:
                 self.helpers.update(("repeat", "named"))
@@ -324,7 +327,7 @@ def _arguments(reads: Sequence[str], root: bool) -> list[str]:
     if len(reads) == 1:
         return ["x"]
     names = [label(r) for r in reads]
-    usable = all(is_attribute(n) and n not in ("self", "torch", "nn", "F", "i") for n in names)
+    usable = all(is_attribute(n) and n not in _USED for n in names)
     if root and len(set(names)) == len(names) and usable:
         return names
     return list(NAMES[: len(reads)]) if len(reads) <= len(NAMES) else [f"x{i}" for i in range(1, len(reads) + 1)]
