@@ -114,3 +114,13 @@ def test_the_clock_ends_a_trial_between_rungs():
     trial = Search(TABLE, 0, start).step(lambda: True)
     assert (trial.state, trial.rung) == ("pruned", 1)
     assert "time" in trial.why
+
+
+def test_what_the_budget_cannot_afford_is_drawn_again():
+    search = Search(IMAGES, 0, start, most=5e5)
+    for _ in range(12):
+        search.step(never)
+    sampled = search.trials[len(first_guesses(IMAGES)) :]
+    assert sampled
+    assert all(t.multiply_adds <= 5e5 for t in sampled)
+    assert [t.number for t in search.trials] == list(range(12))

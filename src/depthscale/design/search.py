@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 RUNGS = (1, 3, 9)
 MOST_DROPPED_IN_A_ROW = 200
+REDRAWS = 100
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Trial:
     """One candidate, finished: what it was, how far it got, and why it stopped."""
 
     number: int
-    state: str  # complete, pruned, diverged, dropped (by theory, cost or as a duplicate), invalid
+    state: str  # complete, pruned, diverged, dropped (by theory, or as a duplicate), invalid
     why: str
     words: str
     decisions: Mapping[str, Any]
@@ -70,7 +71,7 @@ class Search:
     def __init__(
         self, facts: Facts, seed: int, start: Starter, finished: Sequence[Trial] = (), most: float = math.inf
     ) -> None:
-        """``most``: multiply-adds of one row above which a proposal of the sampler is dropped untrained."""
+        """``most``: multiply-adds of one row above which the sampler is asked again."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -113,7 +114,7 @@ class Search:
         guesses = first_guesses(self.facts)
         if number < len(guesses):
             self._study.enqueue_trial(guesses[number])
-        ask = self._study.ask()
+        ask = self._ask(number)
         started = time.monotonic()
         trial = self._race(ask, number, out_of_time)
         trial = _with(trial, seconds=time.monotonic() - started)
@@ -122,14 +123,28 @@ class Search:
         self.trials.append(trial)
         return trial
 
+    def _ask(self, number: int) -> "optuna.Trial":
+        """A proposal that the budget can afford: others are drawn again, first guesses taken as they are."""
+        from optuna.trial import TrialState
+
+        for _ in range(REDRAWS):
+            ask = self._study.ask()
+            if number < len(first_guesses(self.facts)) or self._affordable(ask):
+                return ask
+            self._study.tell(ask, None, TrialState.FAIL)
+        return self._study.ask()
+
+    def _affordable(self, ask: "optuna.Trial") -> bool:
+        try:
+            return propose(ask, self.facts).graph.cost().multiply_adds <= self.most
+        except GraphError:
+            return True  # what is wrong with it is said when it is raced
+
     def _race(self, ask: "optuna.Trial", number: int, out_of_time: Callable[[], bool]) -> Trial:
         try:
             candidate = propose(ask, self.facts)
         except GraphError as error:
             return Trial(number, "invalid", str(error), "", dict(ask.params))
-        if number >= len(first_guesses(self.facts)) and candidate.graph.cost().multiply_adds > self.most:
-            why = f"cost: {candidate.graph.cost().multiply_adds:,} multiply-adds a row are too many for the budget"
-            return Trial(number, "dropped", why, candidate.words, dict(ask.params))
         screened = screen(candidate)
         trial = _described(number, candidate, screened, ask.params)
         if screened.refused:

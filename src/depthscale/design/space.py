@@ -90,7 +90,7 @@ def first_guesses(facts: Facts) -> list[dict[str, Any]]:
 
 def _batches(rows: int) -> list[int]:
     """Batch sizes that give a data set of this size at least some tens of steps an epoch."""
-    return [32, 64] if rows < 5_000 else [64, 128, 256]
+    return [32, 64] if rows < 5_000 else [128, 64, 256]
 
 
 def _stages(facts: Facts) -> int:

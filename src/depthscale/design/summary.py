@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from depthscale.theory.propagate import Propagation
 
 CURVES = {"classification": "accuracy", "regression": "rmse"}
+SCORES = {"accuracy": ("accuracy", "accuracy"), "rmse": ("r2", "R²")}  # larger is better: metric, and its name
 
 
 def report_data(result: "DesignResult") -> ReportData:
@@ -43,9 +44,24 @@ def report_data(result: "DesignResult") -> ReportData:
         baselines=tuple(Standing(s.name, dict(s.score.metrics), s.seconds, s.note) for s in result.standings),
         outcome=_outcome(result),
         theory=theory_facts(result.theory),
-        score_name=f"validation {metric}",
+        score_name=f"validation {SCORES[metric][1]}",
         curve_x="epoch",
         curve_y=f"validation {metric}",
+        usage_python=usage(result),
+    )
+
+
+def usage(result: "DesignResult") -> str:
+    """How to use the written network from Python."""
+    shape = ", ".join(str(n) for n in (1, *result.dataset.input_shape))
+    answer = "classes" if result.dataset.task == "classification" else "standardised values"
+    return (
+        "import torch\n"
+        "from model import load  # model.py, beside this page; needs torch, and safetensors to read the weights\n\n"
+        'net = load("model.safetensors")\n'
+        f"x = torch.zeros({shape})  # a row, preprocessed as preprocessing.json says\n"
+        "with torch.no_grad():\n"
+        f"    y = net(x)  # {answer}\n"
     )
 
 
@@ -70,7 +86,7 @@ def _data(result: "DesignResult") -> DataFacts:
 
 def _row(trial: "Trial", metric: str) -> TrialRow:
     curve = tuple((float(p["epoch"]), float(p[metric])) for p in trial.curve if metric in p)
-    value = trial.metrics.get(metric)
+    value = trial.metrics.get(SCORES[metric][0])
     decisions = trial.decisions
     words = trial.words
     if trial.trained:
@@ -83,8 +99,7 @@ def _row(trial: "Trial", metric: str) -> TrialRow:
         why=trial.why,
         parameters=trial.parameters,
         budget=f"{len(trial.curve)} epochs, {trial.seconds:.1f} s" if trial.trained else "",
-        # the report ranks by larger is better
-        score=None if value is None else float(value) if metric == "accuracy" else -float(value),
+        score=None if value is None else float(value),
         curve=curve,
     )
 
