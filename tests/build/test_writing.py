@@ -22,12 +22,16 @@ from tests.strategies import graphs
 
 
 def inputs(graph: Graph, batch: int = 4) -> list[torch.Tensor]:
-    g = torch.Generator().manual_seed(0)
+    g = torch.Generator("cpu").manual_seed(0)
     made = []
     for name in graph.inputs:
         op = graph[name].op
         shape = (batch, *op.shape) if op.batched else op.shape
-        made.append(torch.randn(shape, generator=g) if op.dtype == "float" else torch.randint(0, 2, shape, generator=g))
+        made.append(
+            torch.randn(shape, generator=g, device="cpu")
+            if op.dtype == "float"
+            else torch.randint(0, 2, shape, generator=g, device="cpu")
+        )
     return made
 
 
@@ -89,9 +93,17 @@ def test_rest_of_the_zoo(name):
         except GraphError:  # too small an image for it, or it takes none
             continue
     assert graph is not None
-    if graph.cost().multiply_adds > 3e9:
-        pytest.skip("too dear to run here")
-    check(graph)
+    if graph.cost().multiply_adds < 3e9:
+        check(graph)
+        return
+    # too dear to run here: without memory, names and shapes can still be compared
+    with torch.device("meta"):
+        written = model_of(source(graph))
+        wanted = outputs(build(graph, device="meta"), [x.to("meta") for x in inputs(graph)])
+        got = outputs(written, [x.to("meta") for x in inputs(graph)])
+    assert [y.shape for y in got] == [y.shape for y in wanted]
+    state = build(graph, device="meta").state_dict()
+    assert {k: v.shape for k, v in written.state_dict().items()} == {k: v.shape for k, v in state.items()}
 
 
 @pytest.mark.parametrize(
