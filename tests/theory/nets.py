@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from depthscale.graph import Builder, Graph, Wire, laws, ops
+from depthscale.graph import Builder, Graph, Wire, blocks, laws, ops
 from depthscale.graph.laws import Law
 
 NETS: dict[str, Callable[[], Graph]] = {}
@@ -187,3 +187,14 @@ def rearranged() -> Graph:
     x = x.then(ops.Squeeze(-1)) + b.add(ops.Constant((256,), laws.Constant(0.5)), name="shift")
     y = linear(x, 256, laws.Normal(0.5, fan="in")).then(act("exp"))
     return b.graph(linear(linear(y, 256, laws.Normal(0.5, fan="in")).then(act("square")), 64))
+
+
+@net
+def image_net() -> Graph:
+    """Convolution, batch norm and pooling on a small image."""
+    b = Builder()
+    x = b.input(16, 16, 16)
+    for i in range(3):
+        x = blocks.conv_norm_act(x, 128, style=blocks.Style())
+        x = x.then(ops.MaxPool(2)) if i == 0 else x
+    return b.graph(blocks.classifier(x, 64))

@@ -14,11 +14,11 @@ import numpy as np
 
 from depthscale.graph import ops
 from depthscale.numerics.estimate import Array
-from depthscale.theory.backward import Pulled, backward, gradient
-from depthscale.theory.forward import Setting
+from depthscale.theory.axes import Axis
 from depthscale.theory.forward_attention import attention_weights
 from depthscale.theory.forward_contraction import contract
-from depthscale.theory.moments import Axis, State, aligned, coarse, unbroadcast
+from depthscale.theory.moments import State, aligned, coarse, unbroadcast
+from depthscale.theory.rules import Pulled, Setting, backward, gradient
 
 
 @lru_cache(maxsize=4096)

@@ -7,8 +7,7 @@ import numpy as np
 from depthscale.graph import ops
 from depthscale.graph.op import Op
 from depthscale.numerics.estimate import Array
-from depthscale.theory.backward import Pulled, backward, gradient, ones_like, significant, summed_pairs
-from depthscale.theory.forward import Setting, specs_of
+from depthscale.theory.axes import REACH, Axis
 from depthscale.theory.forward_contraction import (
     Maps,
     as_gaussian,
@@ -19,20 +18,12 @@ from depthscale.theory.forward_contraction import (
     convolve,
     expand_same,
     forward_taps,
-    size_along,
     transposed_windows,
     weight_classes,
 )
-from depthscale.theory.moments import (
-    Axis,
-    State,
-    coarse,
-    normalised_profile,
-    profile_pairs,
-    same_average,
-    unbroadcast,
-)
-from depthscale.theory.windows import Window, apply_map, every_sums, input_squares, output_squares, same_sums
+from depthscale.theory.moments import State, coarse, same_average, unbroadcast, without_parts
+from depthscale.theory.rules import Pulled, Setting, backward, gradient, ones_like, significant, specs_of, summed_pairs
+from depthscale.theory.windows import Window, apply_map, every_sums, same_sums
 
 
 def _leading(x: State) -> State:
@@ -83,56 +74,20 @@ def _fed_linear(g: State, x: State, weight: State) -> State:
     return gradient((Axis(a.axes[-1].n), Axis(b.axes[-1].n)), np.array(rows))
 
 
-def _alike(g: State, x: State) -> tuple[State, State]:
-    """Both without parts, telling the same distances apart on the spatial axes."""
-    g = coarse(g) if g.part_axis is not None else g
-    x = coarse(x) if x.part_axis is not None else x
-    return (g, x) if [a.reach for a in g.axes[2:]] == [a.reach for a in x.axes[2:]] else _widened(g, x)
-
-
-def _widened(g: State, x: State) -> tuple[State, State]:
-    """Where one of the two tells fewer distances apart, its classes are copied."""
-    out = []
-    for one, other in ((g, x), (x, g)):
-        axes, q = list(one.axes), one.q
-        for i in range(2, len(axes)):
-            reach = max(axes[i].reach, other.axes[i].reach)
-            if reach > axes[i].reach:
-                axes[i] = Axis(axes[i].n, reach)
-                q = np.take(q, [min(d, q.shape[i] - 1) for d in range(axes[i].classes)], axis=i)
-        out.append(State(tuple(axes), one.mean, q, one.spread, one.profile))
-    return out[0], out[1]
-
-
 @backward.register(ops.Conv)
 def _(op: ops.Conv, setting: Setting, g: State, y: State, *xs: State) -> Pulled:
-    g, x = _alike(g, xs[0])
+    g, x = without_parts(g), without_parts(xs[0])
     windows = conv_windows(op, x, g.shape)
-    maps: Maps = []
-    profile: list[Array | None] = [None, None]
-    for i, window in enumerate(windows, start=2):
-        t = size_along(g, i)
-        maps.append(backward_taps(window, g.axes[i], x.axes[i], t))
-        profile.append(normalised_profile(input_squares(window, t)))
+    inner = [Axis(a.n, REACH, edge=a.edge or o.edge) for a, o in zip(x.axes[2:], g.axes[2:], strict=True)]
+    maps: Maps = [backward_taps(w, g.axes[i], inner[i - 2]) for i, w in enumerate(windows, start=2)]
     w = np.swapaxes(expand_same(weight_classes(op, xs), g.axes[1], 0), 0, 1)
     q = convolve(g.q, w, channel_pairs(x.axes[1], g.axes[1], op.groups), maps, x.axes[1])
-    gx = as_gaussian(gradient(x.axes, q, tuple(profile)), g.spread)
+    gx = as_gaussian(gradient((*x.axes[:2], *inner), q), g.spread)
     if len(xs) > 1:
         return Pulled((gx, _fed_conv(op, g, x, xs[1], windows)), _bias(op, xs, g, 1))
-    sums = [_tap_sums(w, g, x, i, g.axes[i], x.axes[i]) for i, w in enumerate(windows, start=2)]
+    sums = [same_sums(w, g.axes[i], x.axes[i]) for i, w in enumerate(windows, start=2)]
     square = _met(g.q[:, 0], x.q[:, 0], g.axes[0].pairs, sums) / math.prod(op.kernel)
     return Pulled((gx,), {"weight": square, **_bias(op, xs, g, 1)})
-
-
-def _tap_sums(window: Window, g: State, x: State, i: int, out: Axis, axis: Axis) -> Array:
-    """What multiplies E[g g'] E[x x'] by class along axis i: (D, E)."""
-    s, t = size_along(x, i), size_along(g, i)
-    sums = same_sums(window, out, axis, s, t)
-    if s is not None:
-        sums = sums / profile_pairs(s, axis)
-    if t is not None:
-        sums = sums / profile_pairs(t, out)[:, None]
-    return sums
 
 
 def _met(g: Array, x: Array, batch: Array, sums: list[Array]) -> float:
@@ -160,19 +115,15 @@ def _fed_conv(op: ops.Conv, g: State, x: State, weight: State, windows: list[Win
 
 @backward.register(ops.ConvTranspose)
 def _(op: ops.ConvTranspose, setting: Setting, g: State, y: State, x: State) -> Pulled:
-    g, x = _alike(g, x)
+    g, x = without_parts(g), without_parts(x)
     windows = transposed_windows(op, x, g.shape)
-    maps: Maps = []
-    profile: list[Array | None] = [None, None]
-    for i, window in enumerate(windows, start=2):
-        t = size_along(g, i)
-        maps.append(forward_taps(window, x.axes[i], g.axes[i], t))
-        profile.append(normalised_profile(output_squares(window, t)))
+    inner = [Axis(a.n, REACH, edge=True) for a in x.axes[2:]]
+    maps: Maps = [forward_taps(w, inner[i - 2], g.axes[i]) for i, w in enumerate(windows, start=2)]
     w = expand_same(weight_classes(op, (x,)), g.axes[1], 1)
     q = convolve(g.q, w, channel_pairs(x.axes[1], g.axes[1], op.groups), maps, x.axes[1])
-    sums = [_tap_sums(w, x, g, i, x.axes[i], g.axes[i]) for i, w in enumerate(windows, start=2)]
+    sums = [same_sums(w, x.axes[i], g.axes[i]) for i, w in enumerate(windows, start=2)]
     square = _met(x.q[:, 0], g.q[:, 0], g.axes[0].pairs, sums) / math.prod(op.kernel)
-    gx = as_gaussian(gradient(x.axes, q, tuple(profile)), g.spread)
+    gx = as_gaussian(gradient((*x.axes[:2], *inner), q), g.spread)
     return Pulled((gx,), {"weight": square, **_bias(op, (x,), g, 1)})
 
 

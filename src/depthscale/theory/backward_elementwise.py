@@ -9,8 +9,6 @@ from depthscale.graph import ops
 from depthscale.numerics.estimate import Array
 from depthscale.theory import copula
 from depthscale.theory.activations import Activation
-from depthscale.theory.backward import Pulled, backward, gradient, summed_pairs
-from depthscale.theory.forward import Setting, specs_of
 from depthscale.theory.forward_contraction import gaussian_spread
 from depthscale.theory.forward_elementwise import (
     averages_of,
@@ -21,8 +19,9 @@ from depthscale.theory.forward_elementwise import (
     prelu,
     standard,
 )
-from depthscale.theory.moments import State, aligned, common_axes, part_ends, stationary, unbroadcast
+from depthscale.theory.moments import State, aligned, common_axes, unbroadcast
 from depthscale.theory.resolve import activation
+from depthscale.theory.rules import Pulled, Setting, backward, gradient, specs_of, summed_pairs
 
 
 def slope_classes(act: Activation, x: State) -> Array:
@@ -33,7 +32,7 @@ def slope_classes(act: Activation, x: State) -> Array:
         q[x.kappa >= 1.0] = copula.average(values * values)
         return q
     if x.part_axis is None:
-        m, v, rho = standard(stationary(x))
+        m, v, rho = standard(x)
         if v == 0:
             return np.full(x.q.shape, float(act.derivative(np.array([m]))[0]) ** 2)
         q = np.array(act.derivative_correlation(v, rho, m), dtype=np.float64)
@@ -41,7 +40,7 @@ def slope_classes(act: Activation, x: State) -> Array:
         return q
     i = x.part_axis
     variances = np.maximum(x.part_variances(), 1e-30)
-    first, second = part_ends(x.axes[i].parts)
+    first, second = x.axes[i].ends
     q = np.empty_like(x.q)
     root = [np.sqrt(float(act.derivative_second_moment(v, m))) for v, m in zip(variances, x.mean, strict=True)]
     for k, (s, t) in enumerate(zip(first, second, strict=True)):
@@ -75,7 +74,7 @@ def slope_times_classes(act: Activation, x: State) -> Array:
 def through(g: State, x: State, factor: Array) -> State:
     """g times a factor given by class of x."""
     a, b = aligned(g, State(x.axes, x.mean, factor))
-    return gradient(a.axes, a.q * b.q, a.profile)
+    return gradient(a.axes, a.q * b.q)
 
 
 def through_function(g: State, x: State, act: Activation) -> State:

@@ -4,12 +4,12 @@ import numpy as np
 
 from depthscale.graph import ops
 from depthscale.graph.op import Op
-from depthscale.theory.backward import Pulled, backward, gradient
-from depthscale.theory.forward import Setting
-from depthscale.theory.forward_layout import mapped_profile, pads_of, slice_range
+from depthscale.theory.axes import REACH, Axis, part_pairs
+from depthscale.theory.forward_layout import pads_of, slice_range
 from depthscale.theory.index_algebra import cut, drop_one, permute, reshape, split_one
-from depthscale.theory.moments import Axis, State, coarse, part_pairs, unbroadcast
-from depthscale.theory.windows import apply_map, backward_map, linear_sums, matrix
+from depthscale.theory.moments import State, coarse, projected, unbroadcast, without_parts
+from depthscale.theory.rules import Pulled, Setting, backward, gradient
+from depthscale.theory.windows import apply_map, backward_map, linear_sums
 
 
 @backward.register(ops.Flatten, ops.Unflatten, ops.Reshape)
@@ -43,13 +43,11 @@ def placed(g: State, i: int, axis: Axis, kept: range) -> State:
     if len(kept) == axis.n:
         return g
     if axis.reach > 1 or kept.step != 1:
-        wide = Axis(axis.n, axis.reach)
-        narrow = g.axes[i] if not g.axes[i].parts else g.axes[i].plain
-        g = coarse(g, i) if g.axes[i].parts else g
+        wide, narrow = Axis(axis.n, axis.reach), Axis(g.axes[i].n, g.axes[i].reach)
+        g = projected(g, i, narrow)
         q = apply_map(g.q, i, backward_map(linear_sums("slice", (kept.start, kept.step), narrow, wide), wide))
         return gradient((*g.axes[:i], wide, *g.axes[i + 1 :]), q)
-    if g.part_axis is not None:
-        g = coarse(g)
+    g = coarse(without_parts(g), i)
     sizes = (kept.start, len(kept), axis.n - kept.stop)
     parts = tuple(s for s in sizes if s)
     where = 1 if kept.start else 0
@@ -99,10 +97,9 @@ def _(op: ops.Upsample, setting: Setting, g: State, y: State, x: State) -> Pulle
 def along_back(g: State, i: int, kind: str, args: tuple[int, ...], axis: Axis) -> State:
     """The adjoint of ``forward_layout.along``."""
     g = coarse(g, i) if g.axes[i].parts else g
-    axis = Axis(axis.n, g.axes[i].reach)
+    axis = Axis(axis.n, REACH if g.axes[i].n > 2 else g.axes[i].reach, edge=axis.edge or g.axes[i].edge)
     q = apply_map(g.q, i, backward_map(linear_sums(kind, args, g.axes[i], axis), axis))
-    rows = matrix(kind, args, g.axes[i].n, axis.n).T
-    return gradient((*g.axes[:i], axis, *g.axes[i + 1 :]), q, mapped_profile(g, i, rows))
+    return gradient((*g.axes[:i], axis, *g.axes[i + 1 :]), q)
 
 
 @backward.register(ops.Concat)

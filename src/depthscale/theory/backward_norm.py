@@ -16,12 +16,11 @@ import numpy as np
 
 from depthscale.graph import ops
 from depthscale.graph.op import Op
-from depthscale.theory.backward import Pulled, backward, gradient, ones_like, summed_pairs
-from depthscale.theory.forward import Setting, specs_of
 from depthscale.theory.forward_elementwise import law_factor
 from depthscale.theory.forward_norm import Plan, grouped, normalise, plan
 from depthscale.theory.index_algebra import merge, split
-from depthscale.theory.moments import State, aligned, average_pairs, coarse
+from depthscale.theory.moments import State, aligned, average_pairs, centred, coarse
+from depthscale.theory.rules import Pulled, Setting, backward, gradient, ones_like, specs_of, summed_pairs
 
 
 def removed(g: State, x: State, p: Plan) -> State:
@@ -30,15 +29,15 @@ def removed(g: State, x: State, p: Plan) -> State:
     g, x = aligned(g, x)
     done = normalise(x, p)
     y = done.y
-    q = g.q - average_pairs(g.q, g.axes, p.over) if p.subtract else g.q
-    variance = done.variance / (done.variance + p.eps)  # below 1 where ε counts: the norm then fixes y less
+    q = centred(g.q, g.axes, p.over) if p.subtract else g.q
     product = q * y.q if met is None or met.shape != y.q.shape else met
     beta = average_pairs(product, g.axes, p.over)
     same = tuple(slice(0, a.same) if i not in p.over else slice(None) for i, a in enumerate(g.axes))
     along = np.zeros_like(q)
     along[same] = (beta * y.q)[same]
-    q = (q - along * float(variance.mean())) * done.scale * done.inverse
-    return gradient(g.axes, q, g.profile)
+    # share: below 1 where ε counts, which leaves some of the length free
+    q = (q - along * done.share) * done.scale * done.inverse
+    return gradient(g.axes, q)
 
 
 def _gains(op: Op, g: State, y: State, x: State, own: tuple[int, ...]) -> tuple[State, dict[str, float]]:

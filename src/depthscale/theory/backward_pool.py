@@ -14,14 +14,31 @@ from depthscale.graph import ops
 from depthscale.numerics.estimate import Array
 from depthscale.theory import copula, maxima
 from depthscale.theory.activations import Activation
-from depthscale.theory.backward import Pulled, backward, gradient
+from depthscale.theory.axes import REACH, Axis, joint
 from depthscale.theory.backward_layout import along_back
-from depthscale.theory.forward import Setting
 from depthscale.theory.forward_elementwise import standard
-from depthscale.theory.forward_layout import mapped_profile
-from depthscale.theory.forward_pool import max_pool, pool_windows, reduced_axes
-from depthscale.theory.moments import Axis, State, aligned, coarse
-from depthscale.theory.windows import Window, apply_map, backward_map, linear_sums, matrix, taps
+from depthscale.theory.forward_pool import (
+    max_pool,
+    meetings,
+    pool_windows,
+    pooled_axes,
+    reduced_axes,
+    type_shares,
+    window_size,
+)
+from depthscale.theory.moments import (
+    State,
+    amplitudes,
+    coarse,
+    projected,
+    refined,
+    same_class,
+    state,
+    stationary,
+    without_parts,
+)
+from depthscale.theory.rules import Pulled, Setting, backward, gradient
+from depthscale.theory.windows import Window, apply_map, backward_map, linear_sums
 
 
 @backward.register(ops.AvgPool)
@@ -50,48 +67,42 @@ def max_pool_back(g: State, x: State, windows: list[Window], act: Activation | N
 
     ``times_x`` gives E[(g x)_i (g x)_j] instead.
     """
-    g, x = coarse(g) if g.part_axis is not None else g, coarse(x) if x.part_axis is not None else x
+    x = without_parts(x)
+    g = without_parts(g)
+    axes = pooled_axes(x, windows)
+    g = refined_to(g, axes)
+    q, n = g.q, window_size(windows)
     if act is not None:
         pooled = max_pool(x, windows, act)
         slope = act.derivative(pooled.values) * (pooled.values if times_x else 1.0)
-        # a gradient that tells fewer distances apart than the values do is spelt out to as many
-        g, slopes = aligned(g, State(pooled.y.axes, 0.0, copula.pair(slope, pooled.kappa)))
-        g = g.with_q(g.q * slopes.q)
-    axes, q = g.axes, g.q
-    n = math.prod(sum(len(rows) for rows, _ in taps(w)) / w.out for w in windows)
-    matched, shared = _matched(x, axes, windows, n)
-    together = np.broadcast_to(_together(n, matched, shared), q.shape)
-    chance = np.broadcast_to(shared / (n * n), q.shape)
+        q = q * copula.pair(slope, pooled.kappa)
+    matched, shared = meetings(x, windows, axes)
+    inner = stationary(x)
+    m, v = float(inner.mean), max(inner.length - float(inner.mean) ** 2, 1e-300)
+    rho = (matched / amplitudes(state(axes, matched))[0] - m * m) / v
+    rho[same_class(axes) > 0] = 1.0
+    together = _together(n, rho, shared)
+    chance = shared / (n * n)
     apart = np.where(chance < 1, (1 - together) / np.maximum(1 - chance, 1e-12), 0.0)
     spread, at = q * apart, q * (together - apart * chance)
-    for i, (w, axis) in enumerate(zip(windows, x.axes[2:], strict=True), start=2):
-        axis = Axis(axis.n, axes[i].reach)
-        sums = linear_sums("average", (w.kernel, w.stride, w.padding, 0), axes[i], axis)
-        spread = apply_map(spread, i, backward_map(sums, axis))
-        at = np.tensordot(at, axes[i].pairs / axis.n, ([i], [0]))
-        at = np.expand_dims(at, i)
-    spread[(slice(None), slice(None), *[slice(0, 1)] * len(windows))] += at
-    profile = g.profile
+    wide = tuple(Axis(a.n, REACH, edge=a.edge or b.edge) for a, b in zip(x.axes[2:], axes[2:], strict=True))
     for i, w in enumerate(windows, start=2):
-        rows = matrix("average", (w.kernel, w.stride, w.padding, 0), w.out, w.n).T
-        profile = mapped_profile(State(g.axes, g.mean, g.q, 0.0, profile), i, rows)
-    return gradient(
-        (*g.axes[:2], *[Axis(a.n, b.reach) for a, b in zip(x.axes[2:], g.axes[2:], strict=True)]), spread, profile
-    )
+        sums = linear_sums("average", (w.kernel, w.stride, w.padding, 0), axes[i], wide[i - 2])
+        spread = apply_map(spread, i, backward_map(sums, wide[i - 2]))
+        shares, (first, second) = type_shares(w, axes[i], wide[i - 2]), axes[i].ends
+        arriving = axes[i].pairs[:, None] * (shares[first] + shares[second]) / 2  # (classes, types of entries)
+        at = np.moveaxis(np.tensordot(at, arriving / (wide[i - 2].n * wide[i - 2].shares), ([i], [0])), -1, i)
+    spread[(slice(None), slice(None), *[slice(0, a.same) for a in wide])] += at
+    return gradient((*g.axes[:2], *wide), spread)
 
 
-def _matched(x: State, out: tuple[Axis, ...], windows: list[Window], n: float) -> tuple[Array, Array]:
-    """Correlation of one entry in two tensors' windows (by class of examples and channels), and entries in common."""
-    _, _, rho = standard(x)
-    at = rho[(slice(None), slice(None), *[slice(0, 1)] * len(windows))]
-    shared = np.ones((1,) * x.q.ndim)
-    for i, w in enumerate(windows, start=2):
-        size = sum(len(rows) for rows, _ in taps(w)) / w.out
-        overlap = np.array([size * max(0.0, 1 - d * w.stride / w.kernel) for d in range(out[i].classes)])
-        if out[i].reach == 1:
-            overlap[1:] = 0.0
-        shared = shared * overlap.reshape([-1 if k == i else 1 for k in range(x.q.ndim)])
-    return at, shared
+def refined_to(g: State, axes: tuple[Axis, ...]) -> State:
+    """g telling apart what these axes do, and no more."""
+    for i, axis in enumerate(axes):
+        if g.axes[i] != axis:
+            to = joint([g.axes[i], axis])
+            g = projected(refined(g, i, to), i, axis)
+    return g
 
 
 def _together(n: float, matched: Array, shared: Array) -> Array:

@@ -15,9 +15,9 @@ import numpy as np
 
 from depthscale.graph import ops
 from depthscale.numerics.estimate import Array
-from depthscale.theory.forward import Setting, forward
 from depthscale.theory.forward_contraction import as_gaussian, contract
 from depthscale.theory.moments import State, aligned, coarse, refine, state
+from depthscale.theory.rules import Setting, forward
 
 
 @lru_cache(maxsize=4096)

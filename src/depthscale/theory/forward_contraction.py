@@ -6,6 +6,7 @@ Convolutions count the pairs of taps exactly (``windows``).
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,25 +14,15 @@ from depthscale.graph import ops
 from depthscale.graph.op import Op
 from depthscale.graph.shapes import infer
 from depthscale.numerics.estimate import Array
-from depthscale.theory.forward import Setting, forward, law_classes, shapes_of, specs_of
-from depthscale.theory.moments import (
-    Axis,
-    State,
-    aligned,
-    coarse,
-    common_axes,
-    normalised_profile,
-    profile_pairs,
-    state,
-)
+from depthscale.theory.axes import REACH, Axis
+from depthscale.theory.moments import State, aligned, coarse, common_axes, state, without_parts
+from depthscale.theory.rules import Setting, forward, law_classes, shapes_of, specs_of
 from depthscale.theory.windows import (
     Window,
     apply_map,
     backward_map,
     every_sums,
     forward_map,
-    input_squares,
-    output_squares,
     same_sums,
     tap_index,
 )
@@ -80,7 +71,7 @@ def gaussian_spread(x: State) -> float:
 
 def as_gaussian(y: State, spread: float) -> State:
     """y with the spread of a sum of many terms whose law itself fluctuates by ``spread``."""
-    return State(y.axes, y.mean, y.q, spread + gaussian_spread(y), y.profile)
+    return replace(y, spread=spread + gaussian_spread(y))
 
 
 @forward.register(ops.Linear)
@@ -92,7 +83,8 @@ def _(op: ops.Linear, setting: Setting, *xs: State) -> State:
     y = np.tensordot(x.q, w * x.axes[-1].pairs, ([x.q.ndim - 1], [1]))
     axes = (*x.axes[:-1], Axis(op.out_features))
     mean = _mean_weight(op, xs) * _summed_mean(x, len(x.axes) - 1)
-    return as_gaussian(with_bias(op, state(axes, y, mean), xs, len(axes) - 1), x.spread)
+    out = as_gaussian(with_bias(op, state(axes, y, mean), xs, len(axes) - 1), x.spread)
+    return replace(out, grain=1.0 / x.axes[-1].n)
 
 
 def _mean_weight(op: Op, xs: tuple[State, ...]) -> float:
@@ -152,55 +144,48 @@ def convolve(q: Array, weights: Array, pairs: Array, maps: Maps, out: Axis) -> A
     return total
 
 
-def size_along(x: State, i: int) -> Array | None:
-    """The profile of x along axis i."""
-    return x.profile[i] if x.profile else None
-
-
-def forward_taps(window: Window, out: Axis, axis: Axis, s: Array | None) -> Callable[[int], Array]:
-    """Coefficients (D, E) of same and of different taps; q̃ = q / E[s s'] is what the sums multiply."""
+def forward_taps(window: Window, out: Axis, axis: Axis) -> Callable[[int], Array]:
+    """Coefficients (D, E) of same (0) and of different taps (1)."""
 
     def coefficients(which: int) -> Array:
-        if which == 0:
-            sums = same_sums(window, out, axis, s)
-            return forward_map(sums if s is None else sums / profile_pairs(s, axis), out)
-        return forward_map(every_sums(window, out, axis) - same_sums(window, out, axis), out)
+        same = same_sums(window, out, axis)
+        return forward_map(every_sums(window, out, axis) - same if which else same, out)
 
     return coefficients
 
 
-def backward_taps(window: Window, out: Axis, axis: Axis, t: Array | None) -> Callable[[int], Array]:
-    """Coefficients (E, D) of the adjoint; t is the profile of the gradient at the output."""
+def backward_taps(window: Window, out: Axis, axis: Axis) -> Callable[[int], Array]:
+    """Coefficients (E, D) of the adjoint."""
 
     def coefficients(which: int) -> Array:
-        if which == 0:
-            sums = same_sums(window, out, axis, None, t)
-            return backward_map(sums if t is None else sums / profile_pairs(t, out)[:, None], axis)
-        return backward_map(every_sums(window, out, axis) - same_sums(window, out, axis), axis)
+        same = same_sums(window, out, axis)
+        return backward_map(every_sums(window, out, axis) - same if which else same, axis)
 
     return coefficients
+
+
+def spatial(n: int, axis: Axis, padding: int) -> Axis:
+    """The axis of n entries that a window makes of ``axis``: ordered, its edges told apart if they read padding."""
+    return Axis(n, REACH, edge=axis.edge or padding > 0)
 
 
 @forward.register(ops.Conv)
 def _(op: ops.Conv, setting: Setting, *xs: State) -> State:
     x = coarse(xs[0], 1) if op.groups > 1 else xs[0]
-    if any(a.parts for a in x.axes[2:]):
-        x = coarse(x)
+    x = without_parts(x, 2)
     shape = infer(op, *shapes_of(xs))
-    axes = (x.axes[0], Axis(shape[1]), *[Axis(n, a.reach) for n, a in zip(shape[2:], x.axes[2:], strict=True)])
+    inner = [spatial(n, a, p) for n, a, p in zip(shape[2:], x.axes[2:], op.padding, strict=True)]
+    axes = (x.axes[0], Axis(shape[1]), *inner)
     w = expand_same(weight_classes(op, xs), x.axes[1], 1)
-    windows, share = conv_windows(op, x, shape), 1.0
     maps: Maps = []
-    profile: list[Array | None] = [None, None]
-    for i, window in enumerate(windows, start=2):
-        s = size_along(x, i)
-        maps.append(forward_taps(window, axes[i], x.axes[i], s))
-        squares = output_squares(window, s)
-        profile.append(normalised_profile(squares))
+    share = 1.0
+    for i, window in enumerate(conv_windows(op, x, shape), start=2):
+        maps.append(forward_taps(window, axes[i], x.axes[i]))
         share *= float((tap_index(window) < window.n).sum()) / window.out  # taps that lie inside, on average
     y = convolve(x.q, w, channel_pairs(axes[1], x.axes[1], op.groups), maps, axes[1])
     mean = _mean_weight(op, xs) * _summed_mean(x, 1) / op.groups * share
-    return as_gaussian(with_bias(op, state(axes, y, mean, 0.0, tuple(profile)), xs, 1), x.spread)
+    y_state = as_gaussian(with_bias(op, state(axes, y, mean), xs, 1), x.spread)
+    return replace(y_state, grain=op.groups / (x.axes[1].n * share))
 
 
 def transposed_windows(op: ops.ConvTranspose, x: State, out: tuple[int, ...]) -> list[Window]:
@@ -212,20 +197,19 @@ def transposed_windows(op: ops.ConvTranspose, x: State, out: tuple[int, ...]) ->
 @forward.register(ops.ConvTranspose)
 def _(op: ops.ConvTranspose, setting: Setting, x: State) -> State:
     x = coarse(x, 1) if op.groups > 1 else x
+    x = without_parts(x, 2)
     shape = infer(op, x.shape)
-    axes = (x.axes[0], Axis(shape[1]), *[Axis(n, a.reach) for n, a in zip(shape[2:], x.axes[2:], strict=True)])
+    axes = (x.axes[0], Axis(shape[1]), *[Axis(n, REACH, edge=True) for n in shape[2:]])
     w = expand_same(np.swapaxes(weight_classes(op, (x,)), 0, 1), x.axes[1], 1)
     maps: Maps = []
-    profile: list[Array | None] = [None, None]
     share = 1.0
     for i, window in enumerate(transposed_windows(op, x, shape), start=2):
-        s = size_along(x, i)
-        maps.append(backward_taps(window, x.axes[i], axes[i], s))
-        profile.append(normalised_profile(input_squares(window, s)))
+        maps.append(backward_taps(window, x.axes[i], axes[i]))
         share *= float((tap_index(window) < window.n).sum()) / window.n
     y = convolve(x.q, w, channel_pairs(axes[1], x.axes[1], op.groups), maps, axes[1])
     mean = _mean_weight(op, (x,)) * _summed_mean(x, 1) / op.groups * share
-    return as_gaussian(with_bias(op, state(axes, y, mean, 0.0, tuple(profile)), (x,), 1), x.spread)
+    y_state = as_gaussian(with_bias(op, state(axes, y, mean), (x,), 1), x.spread)
+    return replace(y_state, grain=op.groups / (x.axes[1].n * share))
 
 
 def product(a: State, b: State, i: int, j: int) -> tuple[State, State, int]:

@@ -17,20 +17,22 @@ from depthscale.graph import ops
 from depthscale.numerics.estimate import Array
 from depthscale.theory import copula
 from depthscale.theory.activations import Activation
-from depthscale.theory.forward import Setting, forward, law_classes, specs_of
 from depthscale.theory.forward_contraction import expand_same, gaussian_spread
 from depthscale.theory.moments import (
     State,
     aligned,
+    along_axis,
+    amplitudes,
     common_axes,
-    mixed_profile,
+    ends_of,
     modulated,
-    normalised_profile,
-    part_ends,
+    parts_shape,
     state,
     stationary,
+    type_squares,
 )
 from depthscale.theory.resolve import activation
+from depthscale.theory.rules import Setting, forward, law_classes, specs_of
 
 _ARITHMETIC: dict[str, tuple[Callable[..., Array], Callable[..., Array]]] = {
     "affine": (lambda x, scale, shift: scale * x + shift, lambda x, scale, shift: scale + 0 * x),
@@ -81,11 +83,17 @@ def _power(op: ops.Activation) -> tuple[Callable[[Array], Array], Callable[[Arra
 
 
 def standard(x: State) -> tuple[float, float, Array]:
-    """Mean, variance and the correlations by class of a state without parts; classes of no variance agree."""
+    """Mean, variance and the correlations by class of a state without parts; classes of no variance agree.
+
+    Where edges are told apart, of the state with their size divided out.
+    """
+    x = stationary(x)
     m, v = float(x.mean), max(x.length - float(x.mean) ** 2, 0.0)
     if v <= 1e-14 * x.length or v == 0:
         return m, 0.0, np.ones_like(x.q)
-    return m, v, np.clip((x.q - m * m) / v, -1.0, 1.0)
+    rho = np.clip((x.q - m * m) / v, -1.0, 1.0)
+    rho[tuple(slice(0, a.same) for a in x.axes)] = 1.0
+    return m, v, rho
 
 
 def fourth(act: Activation, m: float, v: float) -> float:
@@ -107,11 +115,26 @@ def _check_finite(act: Activation, values: Array, m: float, v: float) -> None:
 
 
 def elementwise(act: Activation, x: State) -> State:
-    """φ of Gaussian elements with x's moments."""
+    """φ of elements with x's moments.
+
+    Where edges are told apart, x = s x̃: φ(s x̃) is s φ(x̃) for a scale-invariant φ, else about s^γ φ(x̃) with γ the
+    slope of ln E φ² in ln E x².
+    """
+    inner = stationary(x)
+    y = _uniform(act, inner)
+    if not x.typed:
+        return y
+    power = 1.0
+    if not act.homogeneous:
+        m, v, step = inner.average, max(inner.length - inner.average**2, 0.0), 1e-3
+        second = float(act.second_moment(v, m))
+        power = math.log(float(act.second_moment(v * (1 + step), m)) / second) / math.log1p(step) if second > 0 else 0.0
+    return modulated(y, x, power)
+
+
+def _uniform(act: Activation, x: State) -> State:
     if x.part_axis is not None:
         return _by_parts(act, x)
-    if x.profile:
-        return _by_profile(act, x)
     if x.law is not None and x.kappa is not None:
         return _by_law(act, x, x.law, x.kappa)
     m, v, rho = standard(x)
@@ -139,18 +162,6 @@ def _by_law(act: Activation, x: State, law: Array, kappa: Array) -> State:
     return replace(state(x.axes, q, copula.average(values), spread), law=values, kappa=kappa)
 
 
-def _by_profile(act: Activation, x: State) -> State:
-    """φ(s x̃): s φ(x̃) for a scale-invariant φ, else s^γ φ(x̃) with γ the slope of ln E φ² in ln E x²."""
-    inner = stationary(x)
-    y = elementwise(act, inner)
-    if act.homogeneous:
-        return modulated(y, x.profile)
-    m, v, _ = standard(inner)
-    second, step = float(act.second_moment(v, m)), 1e-3
-    gamma = math.log(float(act.second_moment(v * (1 + step), m)) / second) / math.log1p(step) if second > 0 else 0.0
-    return modulated(y, tuple(None if s is None else normalised_profile(s ** (2 * gamma)) for s in x.profile))
-
-
 def _spread(act: Activation, x: State, m: float, v: float, second: float) -> float:
     """Fluctuation of the law, carried through d ln E φ²/d ln v, plus that of a mean over finitely many units."""
     own = gaussian_spread(x)
@@ -166,8 +177,8 @@ def _by_parts(act: Activation, x: State) -> State:
     """Each part has its own Gaussian; pairs across parts by the series Σ a_n b_n ρⁿ."""
     i = x.part_axis
     assert i is not None
-    variances, parts = x.part_variances(), x.axes[i].parts
-    first, second = part_ends(parts)
+    variances = x.part_variances()
+    first, second = x.axes[i].ends
     q = np.empty_like(x.q)
     means = np.array([float(act.mean(v, m)) for v, m in zip(variances, x.mean, strict=True)])
     series: dict[int, Array] = {}
@@ -206,7 +217,7 @@ def affine(x: State, scale: float, shift: float) -> State:
         ends = mean if x.part_axis is None else _mean_sums(x) * scale / 2
         q = q + 2 * shift * ends + shift * shift
     y = x.with_q(q, mean + shift)
-    if x.law is None or (shift and x.profile):
+    if x.law is None or (shift and x.typed):
         return y
     return replace(y, law=scale * x.law + shift, kappa=x.kappa)
 
@@ -215,8 +226,8 @@ def _mean_sums(x: State) -> Array:
     """E[x_i] + E[x_j] by class along the axis with parts."""
     i = x.part_axis
     assert i is not None
-    first, second = part_ends(x.axes[i].parts)
-    total = x.mean[list(first)] + x.mean[list(second)]
+    first, second = x.axes[i].ends
+    total = x.mean[first] + x.mean[second]
     return np.asarray(total.reshape([-1 if k == i else 1 for k in range(x.q.ndim)]))
 
 
@@ -272,17 +283,16 @@ def total(signs: tuple[float, ...], xs: tuple[State, ...], cross: dict[tuple[int
             pair = cross.get((j, k)) if cross else None
             product = mean_products(parts[j], x) if pair is None else 2 * pair
             q = q + signs[j] * sign * product
-    profile = mixed_profile([(x.length, x.profile) for x in parts], len(axes))
-    y = state(axes, q, np.broadcast_to(mean, _means_shape(axes)), 0.0, profile)
+    y = state(axes, q, np.broadcast_to(mean, parts_shape(axes)))
     length = y.length
-    y = State(y.axes, y.mean, y.q, variance / length**2 if length > 0 else 0.0, y.profile)
+    y = replace(y, spread=variance / length**2 if length > 0 else 0.0)
     return y if cross else _with_law(y, signs, xs)
 
 
 def _with_law(y: State, signs: tuple[float, ...], xs: tuple[State, ...]) -> State:
     """The law of a sum of which a term is not Gaussian; sums of many such terms are taken as Gaussian."""
     odd = [k for k, x in enumerate(xs) if x.law is not None]
-    if not 1 <= len(odd) <= 2 or any(x.axes != y.axes for x in xs):
+    if not 1 <= len(odd) <= 2 or any(x.shape != y.shape for x in xs):
         return y
     inner = stationary(y)
     rest = [k for k in range(len(xs)) if k not in odd]
@@ -305,22 +315,26 @@ def _with_law(y: State, signs: tuple[float, ...], xs: tuple[State, ...]) -> Stat
     return replace(y, law=law, kappa=kappa)
 
 
-def _means_shape(axes: tuple[object, ...]) -> tuple[int, ...]:
-    found = next((a.parts for a in axes if a.parts), ())  # type: ignore[attr-defined]
-    return (len(found),) if found else ()
-
-
 def mean_products(x: State, y: State) -> Array:
     """E[x_i] E[y_j] + E[y_i] E[x_j] by class, for aligned states."""
+    (_, mean_x), (_, mean_y) = amplitudes(x), amplitudes(y)
+    size = edge_products(x, y)
     i = x.part_axis if x.part_axis is not None else y.part_axis
     if i is None:
-        return np.asarray(2 * x.mean * y.mean)
-    parts = x.axes[i].parts or y.axes[i].parts
-    first, second = (list(e) for e in part_ends(parts))
-    a, b = np.broadcast_to(x.mean, (len(parts),)), np.broadcast_to(y.mean, (len(parts),))
-    return np.asarray(
-        (a[first] * b[second] + b[first] * a[second]).reshape([-1 if k == i else 1 for k in range(x.q.ndim)])
-    )
+        return np.asarray(2 * x.mean * y.mean / (mean_x * mean_y) * size)
+    axis = x.axes[i] if x.axes[i].parts else y.axes[i]
+    first, second = axis.ends
+    a, b = np.broadcast_to(x.mean, (axis.same,)) / mean_x, np.broadcast_to(y.mean, (axis.same,)) / mean_y
+    return np.asarray(along_axis(a[first] * b[second] + b[first] * a[second], i, x.q.ndim) * size)
+
+
+def edge_products(x: State, y: State) -> Array:
+    """The size of x at the one entry times that of y at the other, by class (symmetrised)."""
+    if not x.typed and not y.typed:
+        return np.ones((1,) * x.q.ndim)
+    axes = common_axes((x, y))
+    (x1, x2), (y1, y2) = (ends_of(np.sqrt(type_squares(z) / max(z.length, 1e-300)), axes) for z in (x, y))
+    return np.asarray((x1 * y2 + x2 * y1) / 2)
 
 
 @forward.register(ops.Add)
@@ -339,7 +353,7 @@ def _(op: ops.Multiply, setting: Setting, *xs: State) -> State:
     axes = common_axes(parts)
     q = np.prod(np.stack(np.broadcast_arrays(*[x.q for x in parts])), axis=0)
     mean = np.prod(np.stack(np.broadcast_arrays(*[x.mean for x in parts])), axis=0)
-    return state(axes, q, np.broadcast_to(mean, _means_shape(axes)), sum(x.spread for x in xs))
+    return state(axes, q, np.broadcast_to(mean, parts_shape(axes)), sum(x.spread for x in xs))
 
 
 @forward.register(ops.Divide)
@@ -347,7 +361,7 @@ def _(op: ops.Divide, setting: Setting, x: State, y: State) -> State:
     a, b = aligned(x, y)
     axes = common_axes((a, b))
     inverse = inverse_moments(b)
-    return state(axes, a.q * inverse, np.broadcast_to(a.mean / b.average, _means_shape(axes)), x.spread)
+    return state(axes, a.q * inverse, np.broadcast_to(a.mean / b.average, parts_shape(axes)), x.spread)
 
 
 def inverse_moments(y: State) -> Array:

@@ -4,10 +4,10 @@ import numpy as np
 
 from depthscale.graph import ops
 from depthscale.graph.shapes import infer
-from depthscale.numerics.estimate import Array
-from depthscale.theory.forward import Setting, forward
+from depthscale.theory.axes import REACH, Axis
 from depthscale.theory.index_algebra import cut, drop_one, join, merge, permute, reshape, split_one
-from depthscale.theory.moments import Axis, Shape, State, coarse, normalised_profile, state
+from depthscale.theory.moments import Shape, State, coarse, state
+from depthscale.theory.rules import Setting, forward
 from depthscale.theory.windows import apply_map, forward_map, linear_sums, matrix
 
 
@@ -98,14 +98,12 @@ def _padded(x: State, i: int, before: int, behind: int) -> State:
         front, back = (_zeros(x, i, a) if a.n > 0 else None for a in blanks)
         return join([piece for piece in (front, x, back) if piece is not None], i)
     before, behind, axis = max(before, 0), max(behind, 0), x.axes[i]
-    out = Axis(axis.n + before + behind, axis.reach)
+    out = Axis(axis.n + before + behind, axis.reach, edge=True)
     if out == axis:
         return x
     q = apply_map(x.q, i, forward_map(linear_sums("shift", (before,), out, axis), out))
     axes = (*x.axes[:i], out, *x.axes[i + 1 :])
-    return state(
-        axes, q, x.mean * axis.n / out.n, x.spread, mapped_profile(x, i, matrix("shift", (before,), out.n, axis.n))
-    )
+    return state(axes, q, x.mean * axis.n / out.n, x.spread)
 
 
 def _zeros(x: State, i: int, axis: Axis) -> State:
@@ -124,22 +122,12 @@ def _(op: ops.Upsample, setting: Setting, x: State) -> State:
 def along(x: State, i: int, kind: str, args: tuple[int, ...], n: int) -> State:
     """A fixed linear map along axis i (see ``windows.matrix``) that makes n entries of it."""
     x = coarse(x, i) if x.axes[i].parts else x
-    out = Axis(n, x.axes[i].reach)
+    axis = x.axes[i]
+    out = Axis(n, REACH if axis.n > 2 else axis.reach, edge=axis.edge or kind == "average")
     q = apply_map(x.q, i, forward_map(linear_sums(kind, args, out, x.axes[i]), out))
     rows = float(matrix(kind, args, n, x.axes[i].n).sum()) / n  # below 1 where zeros of a padding are averaged in
     axes = (*x.axes[:i], out, *x.axes[i + 1 :])
-    return state(axes, q, x.mean * rows, x.spread, mapped_profile(x, i, matrix(kind, args, n, x.axes[i].n)))
-
-
-def mapped_profile(x: State, i: int, rows: Array) -> tuple[Array | None, ...]:
-    """The profile after a map along axis i with these rows (out, n), which averages it."""
-    s = x.profile[i] if x.profile else None
-    if s is None and float(np.ptp(rows.sum(axis=1))) < 1e-12:
-        return x.profile
-    average = rows @ (np.ones(rows.shape[1]) if s is None else s)
-    profile = list(x.profile or (None,) * len(x.axes))
-    profile[i] = normalised_profile(average**2)
-    return tuple(profile)
+    return state(axes, q, x.mean * rows, x.spread)
 
 
 @forward.register(ops.Concat)

@@ -15,10 +15,11 @@ import numpy as np
 from depthscale.graph import ops
 from depthscale.graph.op import Op
 from depthscale.numerics.estimate import Array
-from depthscale.theory.forward import Setting, forward, specs_of
+from depthscale.theory.axes import Axis
 from depthscale.theory.forward_elementwise import law_factor
 from depthscale.theory.index_algebra import merge, split
-from depthscale.theory.moments import Axis, State, average_pairs, coarse, part_ends, state
+from depthscale.theory.moments import State, centred, coarse, combined, same_average, state
+from depthscale.theory.rules import Setting, forward, specs_of
 
 
 class Plan(NamedTuple):
@@ -49,57 +50,45 @@ class Normalised(NamedTuple):
     """The result of normalising, and what the way back needs."""
 
     y: State
-    variance: Array  # V by part: (parts,), or (1,)
+    share: float  # V / (V + ε), on average
     scale: Array  # 1/√((V_i + ε)(V_j + ε)), broadcasts against q
-    inverse: float  # E[1/V] · V: larger than 1 where V fluctuates between the groups that share one
+    inverse: float  # E[1/V] · E[V]: larger than 1 where V fluctuates between the groups that share one
 
 
 def normalise(x: State, p: Plan) -> Normalised:
     """x minus its average (if wanted) over its root mean square, over the axes of the plan."""
-    centred = x.q - average_pairs(x.q, x.axes, p.over) if p.subtract else x.q
-    i = x.part_axis
-    inside = i is not None and i in p.over
-    same = centred[tuple(slice(None) if k == i else 0 for k in range(x.q.ndim))]
-    if i is None:
-        variance = np.array([max(float(same), 0.0)])
-    else:
-        parts = np.array(x.axes[i].parts, dtype=float)
-        variance = np.maximum(same[: len(parts)], 0.0)
-        if inside:
-            variance = np.array([float(variance @ parts / parts.sum())])
+    left = centred(x.q, x.axes, p.over) if p.subtract else x.q
+    variance = left[tuple(slice(0, a.same) for a in x.axes)]  # by type of entry
+    for k in p.over:
+        variance = np.expand_dims(np.tensordot(variance, x.axes[k].shares, ([k], [0])), k)
+    variance = np.maximum(variance, 0.0)
     root = 1.0 / np.sqrt(variance + p.eps)
-    if i is None or inside:
-        scale = np.asarray(root[0] ** 2)
-    else:
-        first, second = part_ends(x.axes[i].parts)
-        scale = (root[list(first)] * root[list(second)]).reshape([-1 if k == i else 1 for k in range(x.q.ndim)])
-    mean = x.mean
+    scale = combined(root, x.axes, np.multiply)
+    i, mean = x.part_axis, x.mean
+    for k in reversed(range(len(x.axes))):  # the factor by part
+        if k != i:
+            root = np.tensordot(root, x.axes[k].shares if root.shape[k] > 1 else np.ones(1), ([k], [0]))
     if p.subtract:
-        mean = mean - x.average if inside else np.zeros_like(mean)
-    mean = mean * (root[0] if i is None or inside else root)
-    y = state(x.axes, centred * scale, mean, 0.0, kept_profile(x, p))
-    return Normalised(y, variance, scale, inverse_excess(x, centred, p))
+        mean = mean - x.average if i is not None and i in p.over else np.zeros_like(mean)
+    y = state(x.axes, left * scale, mean * (root if i is not None else float(root)))
+    return Normalised(y, float(np.mean(variance / (variance + p.eps))), scale, inverse_excess(y, x.grain, p))
 
 
-def kept_profile(x: State, p: Plan) -> tuple[Array | None, ...]:
-    """Along an axis that is averaged over the profile stays; position by position nothing is left of it."""
-    return tuple(s if i in p.over else None for i, s in enumerate(x.profile))
-
-
-def inverse_excess(x: State, centred: Array, p: Plan) -> float:
+def inverse_excess(y: State, grain: float, p: Plan) -> float:
     """E[1/V]·E[V] for the mean square V of ν effectively independent Gaussians: ν/(ν − 2).
 
-    ν = 1/(mean ρ² over pairs of the normalised entries): Satterthwaite's count, and N − 1 for N independent ones.
+    1/ν = mean ρ² over pairs of the normalised entries (Satterthwaite's count, N − 1 for N independent ones), plus
+    1/(number of terms that a unit is a sum of): few terms make units of different length.
     """
-    v = float(centred.flat[0])
-    if v <= 0:
+    if y.length <= 0:
         return 1.0
-    rho2 = (centred / v) ** 2
-    for k, axis in enumerate(x.axes):
-        if k in p.over:
-            rho2 = np.expand_dims(np.tensordot(rho2, axis.weights, ([k], [0])), k)
-    freedom = 1.0 / max(float(rho2.flat[0]), 1e-300)
-    return freedom / (freedom - 2) if freedom > 3 else 3.0
+    rho2 = y.q**2
+    units = y.axes[1].n if 1 in p.over and len(y.axes) > 1 else 1
+    for k in reversed(range(len(y.axes))):
+        axis = y.axes[k]
+        rho2 = np.tensordot(rho2, axis.weights, ([k], [0])) if k in p.over else same_average(rho2, y.axes[: k + 1], k)
+    inverse = float(rho2) / y.length**2 + grain / units
+    return 1 / (1 - 2 * inverse) if inverse < 1 / 3 else 3.0
 
 
 def scaled(op: Op, y: State, x: State, own: tuple[int, ...]) -> State:

@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from depthscale.graph import ops
 from depthscale.graph.op import Ints
@@ -11,11 +12,23 @@ from depthscale.graph.shapes import infer
 from depthscale.numerics.estimate import Array
 from depthscale.theory import copula, maxima
 from depthscale.theory.activations import Activation
-from depthscale.theory.forward import Setting, forward
+from depthscale.theory.axes import REACH, Axis, distances, types
 from depthscale.theory.forward_elementwise import standard
-from depthscale.theory.forward_layout import along, mapped_profile
-from depthscale.theory.moments import Axis, State, average_pairs, coarse, state
-from depthscale.theory.windows import Window, apply_map, forward_map, linear_sums, matrix, taps
+from depthscale.theory.forward_layout import along
+from depthscale.theory.moments import (
+    State,
+    along_axis,
+    amplitudes,
+    average_pairs,
+    coarse,
+    modulated,
+    same_class,
+    state,
+    stationary,
+    without_parts,
+)
+from depthscale.theory.rules import Setting, forward
+from depthscale.theory.windows import Window, apply_map, forward_map, linear_sums, tap_index
 
 
 @forward.register(ops.AvgPool)
@@ -84,7 +97,8 @@ def _reduce_max(x: State, over: tuple[int, ...], n: int) -> tuple[Array, Array, 
     every = average_pairs(x.q, x.axes, over)
     matched = x.q[first]
     base = (every * n - matched) / max(n - 1, 1)  # pairs of different entries of the window
-    law = _law_of_max(x, float(n), matched, base, np.full(matched.shape, float(n)))
+    own = same_class(tuple(Axis(1) if i in over else a for i, a in enumerate(x.axes))) > 0
+    law = _law_of_max(x, float(n), matched, base, np.full(matched.shape, float(n)), own)
     return law.q, np.asarray(law.mean), x.spread
 
 
@@ -104,10 +118,19 @@ class _Law(NamedTuple):
     values: Array
 
 
-def _law_of_max(x: State, n: float, matched: Array, base: Array, shared: Array, act: Activation | None = None) -> _Law:
+def _law_of_max(
+    x: State,
+    n: float,
+    matched: Array,
+    base: Array,
+    shared: Array,
+    own: NDArray[np.bool_],
+    act: Activation | None = None,
+) -> _Law:
     """Moments of (a monotone function of) the maxima of windows of n entries.
 
-    matched: E[x x'] of entries that two windows match, base: of the others, shared: how many match; all by class.
+    matched: E[x x'] of entries that two windows match, base: of the others, shared: how many match, own: whether the
+    two windows are one; all by class.
     """
     m, v, _ = standard(x)
     if v == 0:
@@ -116,49 +139,74 @@ def _law_of_max(x: State, n: float, matched: Array, base: Array, shared: Array, 
             np.full(matched.shape, value * value), value, np.ones(matched.shape), np.full(len(copula.nodes()), m)
         )
     rho_m, rho_b = (matched - m * m) / v, (base - m * m) / v
-    inside = float(np.clip(rho_b.flat[0], 0.0, 1.0)) if n > 1 else 0.0  # correlation within a window
+    inside = float(np.clip(rho_b[own].mean(), 0.0, 1.0)) if n > 1 else 0.0  # correlation within a window
     mean, variance = maxima.single(n)
-    own = max(1.0 - inside, 1e-12)
+    rest = max(1.0 - inside, 1e-12)
     covariance = np.empty(matched.shape)
     for o in np.unique(shared):
         where = shared == o
-        r = np.clip((rho_m[where] - rho_b[where]) / own, -1.0, 1.0)
+        r = np.clip((rho_m[where] - rho_b[where]) / rest, -1.0, 1.0)
         part = maxima.covariance(n, float(o), r) if o > 0 else np.zeros(int(where.sum()))
-        covariance[where] = rho_b[where] + own * part
-    covariance.flat[0] = inside + own * variance
+        covariance[where] = rho_b[where] + rest * part
+    covariance[own] = inside + rest * variance
     if act is None:
-        q = v * covariance + (m + math.sqrt(v * own) * mean) ** 2
-        return _Law(q, m + math.sqrt(v * own) * mean, covariance / covariance.flat[0], np.zeros(0))
+        q = v * covariance + (m + math.sqrt(v * rest) * mean) ** 2
+        return _Law(q, m + math.sqrt(v * rest) * mean, covariance / covariance.flat[0], np.zeros(0))
     values = maxima.quantiles(n, inside, copula.nodes())
     kappa = copula.correlations(values, covariance)
-    kappa.flat[0] = 1.0
+    kappa[own] = 1.0
     inputs = m + math.sqrt(v) * values
     shaped = act(inputs)
     return _Law(copula.pair(shaped, kappa), copula.average(shaped), kappa, inputs)
 
 
+def pooled_axes(x: State, windows: list[Window]) -> tuple[Axis, ...]:
+    """The axes of a pooled tensor."""
+    inner = [Axis(w.out, REACH, edge=a.edge or w.padding > 0) for w, a in zip(windows, x.axes[2:], strict=True)]
+    return (*x.axes[:2], *inner)
+
+
+def window_size(windows: list[Window]) -> float:
+    """Entries in a window, on average over positions."""
+    return math.prod(float((tap_index(w) < w.n).sum()) / w.out for w in windows)
+
+
+def type_shares(window: Window, out: Axis, axis: Axis) -> Array:
+    """Of the entries in windows of each type, the share of each type of entry: (types of out, types of axis)."""
+    index = tap_index(window)
+    inside = index < window.n
+    counts = np.zeros((out.same, axis.same))
+    kinds = np.append(types(axis), 0)[index]
+    np.add.at(counts, (np.broadcast_to(types(out), index.shape)[inside], kinds[inside]), 1.0)
+    return np.asarray(counts / counts.sum(axis=1, keepdims=True))
+
+
+def meetings(x: State, windows: list[Window], axes: tuple[Axis, ...]) -> tuple[Array, Array]:
+    """E[x x'] for one entry that two windows share, and how many they share, by class of windows."""
+    matched, shared = x.q, np.ones((1,) * x.q.ndim)
+    for i, w in enumerate(windows, start=2):
+        share = type_shares(w, axes[i], x.axes[i])
+        first, second = axes[i].ends
+        matched = np.take(matched, range(x.axes[i].same), axis=i)
+        matched = np.moveaxis(np.tensordot((share[first] + share[second]) / 2, matched, ([1], [i])), 0, i)
+        size = float((tap_index(w) < w.n).sum()) / w.out
+        overlap = [size * max(0.0, 1 - d * w.stride / w.kernel) if d >= 0 else 0.0 for d in distances(axes[i])]
+        shared = shared * along_axis(np.array(overlap), i, x.q.ndim)
+    return matched, np.broadcast_to(shared, matched.shape)
+
+
 def max_pool(x: State, windows: list[Window], act: Activation | None) -> Pooled:
     """Maxima over windows of x, or of act(x) for a monotone act: max act(x) = act(max x)."""
-    x = coarse(x, 1) if x.axes[1].parts else x
-    axes = (*x.axes[:2], *[Axis(w.out, a.reach) for w, a in zip(windows, x.axes[2:], strict=True)])
-    inside = [sum(len(rows) for rows, _ in taps(w)) / w.out for w in windows]
-    n = math.prod(inside)
-    every, matched = x.q, x.q
-    shared = np.ones((1,) * x.q.ndim)
-    for i, (w, size) in enumerate(zip(windows, inside, strict=True), start=2):
-        args = (w.kernel, w.stride, w.padding, 0)
-        every = apply_map(every, i, forward_map(linear_sums("average", args, axes[i], x.axes[i]), axes[i]))
-        matched = np.take(matched, [0] * axes[i].classes, axis=i)
-        overlap = [size * max(0.0, 1 - d * w.stride / w.kernel) for d in range(axes[i].classes)]
-        if axes[i].classes == axes[i].reach + 1 or axes[i].reach == 1:
-            overlap[1 if axes[i].reach == 1 else -1 :] = [0.0] * (1 if axes[i].reach > 1 else len(overlap) - 1)
-        shared = shared * np.array(overlap).reshape([-1 if k == i else 1 for k in range(x.q.ndim)])
-    shared = np.broadcast_to(shared, every.shape)
+    x = without_parts(x)
+    axes, n, every = pooled_axes(x, windows), window_size(windows), x.q
+    for i, w in enumerate(windows, start=2):
+        sums = linear_sums("average", (w.kernel, w.stride, w.padding, 0), axes[i], x.axes[i])
+        every = apply_map(every, i, forward_map(sums, axes[i]))
+    matched, shared = meetings(x, windows, axes)
     # pairs of entries of two windows: n² in all, of which ``shared`` are matched
     base = (every * n * n - matched * shared) / np.maximum(n * n - shared, 1e-9) if n > 1 else every
-    law = _law_of_max(x, n, np.broadcast_to(matched, every.shape), base, shared, act)
-    profile = x.profile
-    for i, w in enumerate(windows, start=2):
-        rows = matrix("average", (w.kernel, w.stride, w.padding, 0), w.out, w.n)
-        profile = mapped_profile(State(x.axes, x.mean, x.q, 0.0, profile), i, rows)
-    return Pooled(state(axes, law.q, law.mean, x.spread, profile), n, law.kappa, law.values)
+    sized = state(axes, matched)
+    size, _ = amplitudes(sized)
+    law = _law_of_max(stationary(x), n, matched / size, base / size, shared, same_class(axes) > 0, act)
+    y = modulated(state(axes, law.q, law.mean, x.spread), sized)
+    return Pooled(y, n, law.kappa, law.values)

@@ -11,16 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from depthscale.numerics.estimate import Array
-from depthscale.theory.moments import (
-    Axis,
-    Shape,
-    State,
-    aligned,
-    coarse,
-    part_ends,
-    part_pairs,
-    state,
-)
+from depthscale.theory.axes import Axis, joint, part_pairs
+from depthscale.theory.moments import Shape, State, coarse, projected, refined, state
 
 MOST_PARTS = 8  # parts that an axis may have before the most alike are put together
 
@@ -43,7 +35,7 @@ def split(x: State, i: int, sizes: Shape) -> State:
         at = i if outer == 1 else i + 1
         axes = _placed(x.axes, i, 1, (Axis(1), axis) if outer == 1 else (axis, Axis(1)))
         return State(axes, x.mean, np.expand_dims(x.q, at), x.spread)
-    x = coarse(x, i) if axis.parts else x
+    x = coarse(x, i) if axis.parts else projected(x, i, Axis(axis.n, axis.reach))
     axis = x.axes[i]
     near = Axis(inner, axis.reach)
     within = np.take(x.q, range(near.classes), axis=i)
@@ -70,7 +62,8 @@ def _merge_two(x: State, i: int) -> State:
         return State(_placed(x.axes, i, 2, (kept,)), x.mean, q, x.spread)
     if a.parts:
         return _merge_into_parts(coarse(x, i + 1), i)
-    x = coarse(x, i + 1) if b.parts else x
+    x = projected(coarse(x, i + 1) if b.parts else x, i, Axis(a.n, a.reach))
+    x = projected(x, i + 1, Axis(b.n, b.reach) if not b.parts else b.plain)
     n = a.n * b.n
     weights = np.multiply.outer(x.axes[i].pairs, x.axes[i + 1].pairs)
     weights[0, 0] = 0.0
@@ -145,6 +138,7 @@ def cut(x: State, i: int, start: int, count: int, step: int = 1) -> State:
         return x
     if axis.parts:
         return _cut_parts(x, i, start, count, step)
+    x = projected(x, i, Axis(axis.n, axis.reach))
     index = [min(d * step, x.q.shape[i] - 1) for d in range(Axis(count, axis.reach).classes)]
     return state(_placed(x.axes, i, 1, (Axis(count, axis.reach),)), np.take(x.q, index, axis=i), x.mean, x.spread)
 
@@ -154,7 +148,7 @@ def _cut_parts(x: State, i: int, start: int, count: int, step: int) -> State:
     owner = np.repeat(np.arange(len(axis.parts)), axis.parts)[start::step][:count]
     kept = [int(s) for s in np.unique(owner)]
     sizes = tuple(int((owner == s).sum()) for s in kept)
-    where = {ends: k for k, ends in enumerate(zip(*part_ends(axis.parts), strict=True)) if k >= len(axis.parts)}
+    where = {ends: k for k, ends in enumerate(zip(*axis.ends, strict=True)) if k >= len(axis.parts)}
     index = [*kept, *[where[kept[s], kept[t]] for s, t, *_ in part_pairs(sizes)]]
     q, mean = np.take(x.q, index, axis=i), x.mean[kept]
     return simplify(state(_placed(x.axes, i, 1, (Axis(count, parts=sizes),)), q, mean, x.spread))
@@ -171,7 +165,7 @@ def join(xs: Sequence[State], i: int, cross: dict[tuple[int, int], Array] | None
         k, j = owner[s], owner[t]
         x = pieces[k]
         if k == j:
-            where = part_ends(x.axes[i].parts)
+            where = x.axes[i].ends
             at = next(
                 c for c in range(x.axes[i].same, len(where[0])) if (where[0][c], where[1][c]) == (local[s], local[t])
             )
@@ -191,16 +185,11 @@ def join(xs: Sequence[State], i: int, cross: dict[tuple[int, int], Array] | None
 
 def _others_aligned(xs: list[State], i: int) -> list[State]:
     """States whose axes other than i have the same classes."""
-    xs = [coarse(x) if x.part_axis not in (None, i) else x for x in xs]
+    xs = [coarse(x, x.part_axis) if x.part_axis not in (None, i) else x for x in xs]
     for k in range(len(xs[0].axes)):
-        if k == i:
-            continue
-        reach = max(x.axes[k].reach for x in xs)
-        for j, x in enumerate(xs):
-            if x.axes[k].reach < reach and x.axes[k].n > 1:
-                wide = Axis(x.axes[k].n, reach)
-                index = [min(d, x.q.shape[k] - 1) for d in range(wide.classes)]
-                xs[j] = state(_placed(x.axes, k, 1, (wide,)), np.take(x.q, index, axis=k), x.mean, x.spread)
+        if k != i and any(x.axes[k] != xs[0].axes[k] for x in xs):
+            to = joint([x.axes[k] for x in xs])
+            xs = [refined(x, k, to) for x in xs]
     return xs
 
 
@@ -240,10 +229,10 @@ def _joined_neighbours(x: State, i: int, s: int) -> State:
     old = x.axes[i].parts
     new = (*old[:s], old[s] + old[s + 1], *old[s + 2 :])
     to = [k if k <= s else k - 1 for k in range(len(old))]
-    where = {ends: k for k, ends in enumerate(zip(*part_ends(new), strict=True)) if k >= len(new)}
-    first, second = part_ends(old)
+    where = {ends: k for k, ends in enumerate(zip(*Axis(sum(new), parts=new).ends, strict=True)) if k >= len(new)}
+    first, second = x.axes[i].ends
     pairs = x.axes[i].pairs
-    table = np.zeros((len(first), len(part_ends(new)[0])))
+    table = np.zeros((len(first), len(new) + len(part_pairs(new))))
     for k, (a, b) in enumerate(zip(first, second, strict=True)):
         table[k, to[a] if k < len(old) else where[to[a], to[b]]] = pairs[k]
     empty = table.sum(axis=0) == 0  # a part of one entry has no pairs of different ones
@@ -254,4 +243,4 @@ def _joined_neighbours(x: State, i: int, s: int) -> State:
     return state(_placed(x.axes, i, 1, (Axis(x.axes[i].n, parts=new),)), q, mean, x.spread)
 
 
-__all__ = ["aligned", "cut", "drop_one", "join", "merge", "permute", "reshape", "simplify", "split", "split_one"]
+__all__ = ["cut", "drop_one", "join", "merge", "permute", "reshape", "simplify", "split", "split_one"]

@@ -7,8 +7,9 @@ import numpy as np
 
 from depthscale.errors import TheoryError
 from depthscale.graph import ops
+from depthscale.theory.axes import REACH, Axis
 from depthscale.theory.forward_contraction import gaussian_spread
-from depthscale.theory.moments import REACH, Axis, State, same_class, state
+from depthscale.theory.moments import State, same_class, state
 
 
 @dataclass(frozen=True)

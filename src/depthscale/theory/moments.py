@@ -8,9 +8,10 @@ needs to know of it are the mean of an element and the second moments of pairs o
 
 where the pair (i, j) is described, axis by axis, by how its two entries lie to each other. On an axis whose entries
 are exchangeable (examples, units, heads) there are two classes: 0, the same entry, and 1, another one. On an axis
-with order (rows and columns of an image) class d is distance d for d < r and class r is everything farther. On an
-axis with parts (a class token before the others, features concatenated from several layers) a class says which
-two parts the entries lie in. An axis of size 1 has the one class 0.
+with order (rows and columns of an image) class d is distance d for d < r and class r is everything farther; behind a
+padded convolution the first and last entries, which read zeros, are told from those inside. On an axis with parts (a
+class token before the others, features concatenated from several layers) a class says which two parts the entries
+lie in. An axis of size 1 has the one class 0.
 
 Q[0, …, 0] is the length q. Of a batch of images (batch, channel, y, x), Q[1, 0, 0, 0]/q is the usual correlation c of
 two inputs at one unit and Q[0, 0, 1, 0] the covariance of a pixel with the one below: the length and correlation maps
@@ -22,7 +23,7 @@ of many terms, so it is Gaussian, and an elementwise function needs no more than
 divide averages of Q over classes. The gradient is a tensor of the same shape and carries G[a] = E[g_i g_j] through
 the adjoints of the same rules.
 
-Assumed: elements of one class are alike (borders of an image are averaged in with exact counts), forward values
+Assumed: elements of one class are alike (only the outermost rows and columns are told apart), forward values
 and gradients are independent given Q (exact for wide networks whose weights are not tied between the two: Yang 2020,
 "Tensor Programs II"), and fluctuations of order 1/width are left out (``finite_width`` estimates them).
 
@@ -30,98 +31,30 @@ Sources of the special cases: Poole et al. 2016; Schoenholz et al. 2017; Xiao et
 2019 (batch normalisation); Yang & Schoenholz 2017 (residual networks).
 """
 
+import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
-from depthscale.errors import GraphError
 from depthscale.numerics.estimate import Array
+from depthscale.theory.axes import Axis, joint, part_pairs, projection, refinement, row_weights
 
 Shape = tuple[int, ...]
-REACH = 3  # distances that an ordered axis tells apart: 0, 1, 2, and 3 or more
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One axis: its size, how many distances it tells apart (1: entries are exchangeable), or the sizes of its parts.
-
-    Classes of an axis with S parts: s = 0 … S−1 the same entry of part s, then, for s ≤ t, two entries of s and t.
-    """
-
-    n: int
-    reach: int = 1
-    parts: tuple[int, ...] = ()
-
-    @property
-    def classes(self) -> int:
-        """Number of classes of pairs."""
-        return len(_pairs(self))
-
-    @property
-    def pairs(self) -> Array:
-        """Ordered pairs of entries in each class: (classes,), in all n²."""
-        return _pairs(self)
-
-    @property
-    def same(self) -> int:
-        """How many classes (the first ones) hold pairs of one entry with itself."""
-        return max(len(self.parts), 1)
-
-    @property
-    def plain(self) -> "Axis":
-        """The axis without order and parts."""
-        return Axis(self.n)
-
-    @property
-    def weights(self) -> Array:
-        """The share of all ordered pairs in each class: (classes,), in all 1."""
-        return _weights(self)
-
-
-@lru_cache(maxsize=4096)
-def _pairs(axis: Axis) -> Array:
-    n = axis.n
-    if axis.parts:
-        s = axis.parts
-        cross = [float(a * (a - 1) if i == j else 2 * a * b) for i, j, a, b in part_pairs(s)]
-        return np.array([*map(float, s), *cross])
-    if n == 1:
-        return np.array([1.0])
-    near = [float(n)] + [2.0 * (n - d) for d in range(1, min(axis.reach, n))]
-    rest = float(n * n) - sum(near)
-    return np.array([*near, rest] if rest > 0 else near)
-
-
-@lru_cache(maxsize=4096)
-def _weights(axis: Axis) -> Array:
-    return np.asarray(_pairs(axis) / float(axis.n) ** 2)
-
-
-def part_pairs(parts: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
-    """(s, t, size of s, size of t) for s ≤ t, in the order of the classes."""
-    return [(i, j, parts[i], parts[j]) for i in range(len(parts)) for j in range(i, len(parts))]
-
-
-@lru_cache(maxsize=4096)
-def part_ends(parts: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """For every class of an axis with parts, the parts that the two entries lie in."""
-    cross = part_pairs(parts)
-    first = tuple(range(len(parts))) + tuple(i for i, *_ in cross)
-    return first, tuple(range(len(parts))) + tuple(j for _, j, *_ in cross)
 
 
 @dataclass(frozen=True, eq=False)
 class State:
     """The moments of one tensor. axes: one per dimension; mean: E[x], a number, or one per part along the axis that
-    has parts; q: E[x_i x_j] by class, one dimension per axis.
+    has parts (where edges are told apart it is proportional to their root mean square); q: E[x_i x_j] by class, one
+    dimension per axis.
 
     ``spread`` is the relative variance of the tensor's own mean square about q in a network of finite width.
-    ``profile``: along ordered axes, how the size of x varies with position (mean square 1), or None where it does not:
-    x = s_y s_x x̃ with x̃ stationary. q and mean are averages of x, not of x̃.
-    ``law`` and ``kappa``: where x is not Gaussian but x = H(z) for a standard Gaussian z, H sampled at
-    ``copula.nodes()`` (of x̃ where there is a profile) and the correlations of z by class.
+    ``grain``: of sums over few terms, 1/their number: units of one layer differ in length by this much (relative
+    variance 2·grain). ``law`` and ``kappa``: where x is not Gaussian but x = H(z) for a standard Gaussian z, H sampled
+    at ``copula.nodes()`` (averaged over edges and inside) and the correlations of z by class.
     ``gx``: of a gradient, E[(g x)_i (g x)_j] by class where that is not the product of the moments of g and of x.
     """
 
@@ -129,10 +62,10 @@ class State:
     mean: Array
     q: Array
     spread: float = 0.0
-    profile: tuple[Array | None, ...] = ()
-    gx: Array | None = None
+    grain: float = 0.0
     law: Array | None = None
     kappa: Array | None = None
+    gx: Array | None = None
 
     @property
     def shape(self) -> Shape:
@@ -150,69 +83,72 @@ class State:
         return next((i for i, a in enumerate(self.axes) if a.parts), None)
 
     @cached_property
+    def typed(self) -> bool:
+        """Whether an axis tells edges apart."""
+        return any(a.edge for a in self.axes)
+
+    @cached_property
     def length(self) -> float:
         """q = E[x²], averaged over all elements."""
-        if self.part_axis is None:
-            return float(self.q.flat[0])
-        same = self.q[tuple(slice(None) if i == self.part_axis else 0 for i in range(self.q.ndim))]
-        parts = np.array(self.axes[self.part_axis].parts, dtype=float)
-        return float(same[: len(parts)] @ parts / parts.sum())
+        return float(same_of_all(self.q, self.axes))
 
     @cached_property
     def average(self) -> float:
         """E[x], averaged over all elements."""
-        if self.part_axis is None:
-            return float(self.mean)
-        parts = np.array(self.axes[self.part_axis].parts, dtype=float)
-        return float(self.mean @ parts / parts.sum())
+        return float(self.mean) if self.part_axis is None else float(self.mean @ self.axes[self.part_axis].shares)
 
     @cached_property
     def key(self) -> tuple[object, ...]:
         """What two equal states have in common, for caches."""
-        profile = tuple(None if s is None else s.tobytes() for s in self.profile)
-        rest = tuple(None if a is None else a.tobytes() for a in (self.gx, self.law, self.kappa))
-        return (self.axes, self.mean.tobytes(), self.q.tobytes(), self.spread, profile, rest)
+        rest = tuple(None if a is None else a.tobytes() for a in (self.law, self.kappa, self.gx))
+        return (self.axes, self.mean.tobytes(), self.q.tobytes(), self.spread, self.grain, rest)
 
     @property
     def correlation(self) -> float:
         """c: E[x x'] / q of two inputs (axis 0) at one unit; nan for a batch of one."""
         if not self.axes or self.axes[0].n == 1 or self.axes[0].parts:
             return math.nan
-        q = np.take(self.q, self.q.shape[0] - 1, axis=0)
-        for i in reversed(range(1, len(self.axes))):
-            q = same_average(q, self.axes[1:], i - 1)
-        return float(q) / self.length if self.length > 0 else math.nan
+        other = np.take(self.q, self.q.shape[0] - 1, axis=0)
+        return float(same_of_all(other, self.axes[1:])) / self.length if self.length > 0 else math.nan
 
     def means(self) -> Array:
         """E[x_i] E[x_j] by class, in a shape that broadcasts against q."""
-        if self.part_axis is None:
-            return np.asarray(self.mean * self.mean)
-        first, second = part_ends(self.axes[self.part_axis].parts)
-        return _along(self.mean[list(first)] * self.mean[list(second)], self.part_axis, self.q.ndim)
+        pairs, mean = amplitudes(self)
+        i = self.part_axis
+        if i is None:
+            return np.asarray((self.mean / mean) ** 2 * pairs)
+        first, second = self.axes[i].ends
+        return np.asarray(along_axis(self.mean[first] * self.mean[second] / mean**2, i, self.q.ndim) * pairs)
 
     def deviations(self) -> Array:
         """√(var x_i var x_j) by class, in a shape that broadcasts against q."""
-        if self.part_axis is None:
-            return np.asarray(max(self.length - float(self.mean) ** 2, 0.0))
+        pairs, mean = amplitudes(self)
+        i = self.part_axis
+        if i is None:
+            return np.asarray(max(self.length - float(self.mean / mean) ** 2, 0.0) * pairs)
         variance = self.part_variances()
-        first, second = part_ends(self.axes[self.part_axis].parts)
-        return _along(np.sqrt(variance[list(first)] * variance[list(second)]), self.part_axis, self.q.ndim)
+        first, second = self.axes[i].ends
+        return np.asarray(along_axis(np.sqrt(variance[first] * variance[second]), i, self.q.ndim) * pairs)
 
     def part_variances(self) -> Array:
         """The variance of an element, per part: (parts,), or (1,) without."""
-        if self.part_axis is None:
+        i = self.part_axis
+        if i is None:
             return np.array([max(self.length - float(self.mean) ** 2, 0.0)])
-        same = self.q[tuple(slice(None) if i == self.part_axis else 0 for i in range(self.q.ndim))]
-        return np.maximum(same[: len(self.mean)] - self.mean**2, 0.0)
+        q = self.q
+        for k in reversed(range(len(self.axes))):
+            if k != i:
+                q = same_average(q, self.axes, k)
+        return np.maximum(q[: len(self.mean)] - self.mean**2, 0.0)
 
     def with_q(self, q: Array, mean: Array | None = None, spread: float | None = None) -> "State":
         """The same axes with other moments."""
-        return state(
-            self.axes, q, self.mean if mean is None else mean, self.spread if spread is None else spread, self.profile
-        )
+        y = state(self.axes, q, self.mean if mean is None else mean, self.spread if spread is None else spread)
+        return replace(y, grain=self.grain) if self.grain else y
 
 
-def _along(values: Array, axis: int, ndim: int) -> Array:
+def along_axis(values: Array, axis: int, ndim: int) -> Array:
+    """A vector in the shape that broadcasts along one of ndim axes."""
     return np.asarray(values.reshape([-1 if i == axis else 1 for i in range(ndim)]))
 
 
@@ -226,88 +162,89 @@ def rounded(x: Array) -> Array:
     return out if np.isfinite(out).all() else x
 
 
-def state(
-    axes: tuple[Axis, ...],
-    q: Array,
-    mean: Array | float = 0.0,
-    spread: float = 0.0,
-    profile: tuple[Array | None, ...] = (),
-) -> State:
+def state(axes: tuple[Axis, ...], q: Array, mean: Array | float = 0.0, spread: float = 0.0) -> State:
     """A State whose q is broadcast to the classes of ``axes``, rounded to 36 bits."""
     wanted = tuple(a.classes for a in axes)
     if q.shape != wanted:
         q = np.broadcast_to(q, wanted)
-    if profile and (len(profile) != len(axes) or all(s is None for s in profile)):
-        profile = ()
-    mean = rounded(np.asarray(mean, dtype=np.float64))
-    return State(axes, mean, rounded(np.ascontiguousarray(q)), spread, profile)
+    return State(axes, rounded(np.asarray(mean, dtype=np.float64)), rounded(np.ascontiguousarray(q)), spread)
 
 
-# --- profiles: how large a tensor is at each position ---------------------------------------------------------------
+# --- edges: how much larger or smaller a tensor is there -----------------------------------------------------------
 
 
-def normalised_profile(squares: Array) -> Array | None:
-    """The profile whose squares are proportional to these (n,); None where it is flat."""
-    mean = float(squares.mean())
-    if mean <= 0 or float(np.ptp(squares)) <= 1e-7 * mean:
-        return None
-    return rounded(np.sqrt(squares / mean))
+def type_squares(x: State) -> Array:
+    """E[x²] by type along every axis that tells edges apart, 1 elsewhere; parts are averaged: (types, …)."""
+    q = x.q
+    for i, axis in enumerate(x.axes):
+        if axis.edge:
+            q = np.take(q, range(axis.same), axis=i)
+        else:
+            q = np.expand_dims(same_average(q, x.axes, i), i)
+    return np.maximum(q, 0.0)
 
 
-def profile_pairs(s: Array | None, axis: Axis) -> Array:
-    """E over the pairs of each class of s_p s_p': (classes,), for an axis without parts."""
-    if s is None:
-        return np.ones(axis.classes)
-    near = [float(s @ s)] + [2 * float(s[:-d] @ s[d:]) for d in range(1, min(axis.reach, axis.n))]
-    sums = near if len(near) == axis.classes else [*near, float(s.sum()) ** 2 - sum(near)]
-    return np.asarray(np.array(sums) / axis.pairs)
+def ends_of(values: Array, axes: tuple[Axis, ...], swapped: frozenset[int] = frozenset()) -> tuple[Array, Array]:
+    """Values by type at the first and at the second entry of each class of pairs; on ``swapped`` axes the other way."""
+    one = two = values
+    for i, axis in enumerate(axes):
+        if values.shape[i] > 1:
+            first, second = axis.ends[::-1] if i in swapped else axis.ends
+            one, two = np.take(one, first, axis=i), np.take(two, second, axis=i)
+    return one, two
 
 
-def modulation(x: State) -> tuple[Array, float]:
-    """E[s_i s_j] by class, in a shape that broadcasts against q, and E[s]: what q and mean hold of the profile."""
-    pairs, mean = np.ones((1,) * x.q.ndim), 1.0
-    for i, s in enumerate(x.profile):
-        if s is not None:
-            pairs = pairs * _along(profile_pairs(s, x.axes[i]), i, x.q.ndim)
-            mean *= float(s.mean())
-    return pairs, mean
+def combined(values: Array, axes: tuple[Axis, ...], combine: Callable[[Array, Array], Array]) -> Array:
+    """combine(value at one entry, value at the other) by class, for values by type.
+
+    An edge on one axis and an inside on another may be of one entry or of two: both ways are averaged.
+    """
+    several = [i for i in range(len(axes)) if values.shape[i] > 1]
+    ways = [frozenset(w) for k in range(len(several)) for w in itertools.combinations(several[1:], k)] or [frozenset()]
+    return np.asarray(sum(combine(*ends_of(values, axes, way)) for way in ways) / len(ways))
+
+
+def share_of_types(values: Array, axes: tuple[Axis, ...]) -> float:
+    """The average of values by type."""
+    for i in reversed(range(len(axes))):
+        values = _averaged(values, axes, i)
+    return float(values)
+
+
+def _averaged(values: Array, axes: tuple[Axis, ...], i: int) -> Array:
+    if values.shape[i] == 1:
+        return np.asarray(np.take(values, 0, axis=i))
+    return np.asarray(np.tensordot(values, axes[i].shares, ([i], [0])))
+
+
+def amplitudes(x: State) -> tuple[Array, float]:
+    """s_i s_j by class for the size s of x at edges and inside (mean square 1), and the mean of s."""
+    if not x.typed:
+        return np.ones((1,) * x.q.ndim), 1.0
+    s = np.sqrt(type_squares(x) / max(x.length, 1e-300))
+    return combined(s, x.axes, np.multiply), share_of_types(s, x.axes)
 
 
 def stationary(x: State) -> State:
-    """x̃: the state with its profile divided out."""
-    if not x.profile:
+    """x̃ = x/s: the state with the size of edges divided out."""
+    if not x.typed:
         return x
-    pairs, mean = modulation(x)
+    pairs, mean = amplitudes(x)
     y = state(x.axes, x.q / np.maximum(pairs, 1e-300), x.mean / mean, x.spread)
-    return replace(y, law=x.law, kappa=x.kappa)
+    return replace(y, law=x.law, kappa=x.kappa, grain=x.grain)
 
 
-def modulated(x: State, profile: tuple[Array | None, ...]) -> State:
-    """A stationary state with a profile put on."""
-    if not profile:
+def modulated(x: State, like: State, power: float = 1.0) -> State:
+    """x̃ times s^power, s the size of edges in ``like``."""
+    if not like.typed:
         return x
-    shaped = State(x.axes, x.mean, x.q, x.spread, profile)
-    pairs, mean = modulation(shaped)
-    y = state(x.axes, x.q * pairs, x.mean * mean, x.spread, profile)
-    return replace(y, law=x.law, kappa=x.kappa)
+    s = np.sqrt(type_squares(like) / max(like.length, 1e-300)) ** power
+    s = s / math.sqrt(max(share_of_types(s * s, like.axes), 1e-300))
+    y = state(x.axes, x.q * combined(s, like.axes, np.multiply), x.mean * share_of_types(s, like.axes), x.spread)
+    return replace(y, law=x.law, kappa=x.kappa, grain=x.grain)
 
 
-def mixed_profile(parts: list[tuple[float, tuple[Array | None, ...]]], ndim: int) -> tuple[Array | None, ...]:
-    """The profile of a sum of uncorrelated tensors, given their lengths and profiles."""
-    if not any(profile for _, profile in parts):
-        return ()
-    out: list[Array | None] = []
-    for i in range(ndim):
-        rows = [(q, p[i] if p else None) for q, p in parts]
-        shaped = [s for _, s in rows if s is not None]
-        if not shaped or any(len(s) != len(shaped[0]) for s in shaped):
-            out.append(None)
-            continue
-        squares = np.zeros(len(shaped[0]))
-        for q, s in rows:
-            squares = squares + (q if s is None else q * s * s)
-        out.append(normalised_profile(squares))
-    return tuple(out)
+# --- patterns and averages --------------------------------------------------------------------------------------
 
 
 def plain_axes(shape: Shape) -> tuple[Axis, ...]:
@@ -324,10 +261,11 @@ def same_class(axes: tuple[Axis, ...]) -> Array:
 
 def independent(axes: tuple[Axis, ...], square: float, mean: float = 0.0) -> State:
     """Independent elements of this mean and mean square."""
-    return state(axes, mean * mean + (square - mean * mean) * same_class(axes), np.full(_parts_of(axes), mean))
+    return state(axes, mean * mean + (square - mean * mean) * same_class(axes), np.full(parts_shape(axes), mean))
 
 
-def _parts_of(axes: tuple[Axis, ...]) -> tuple[int, ...]:
+def parts_shape(axes: tuple[Axis, ...]) -> tuple[int, ...]:
+    """The shape of a mean: (parts,), or () without."""
     found = next((a.parts for a in axes if a.parts), ())
     return (len(found),) if found else ()
 
@@ -335,45 +273,85 @@ def _parts_of(axes: tuple[Axis, ...]) -> tuple[int, ...]:
 def average_pairs(q: Array, axes: tuple[Axis, ...], over: tuple[int, ...], keep: bool = True) -> Array:
     """q averaged over all ordered pairs of entries of the axes ``over`` (their own pairs included)."""
     for i in sorted(over, reverse=True):
-        w = axes[i].weights
-        q = np.tensordot(q, w, ([i], [0]))
+        q = np.tensordot(q, axes[i].weights, ([i], [0]))
         if keep:
             q = np.expand_dims(q, i)
     return q
 
 
+def centred(q: Array, axes: tuple[Axis, ...], over: tuple[int, ...]) -> Array:
+    """E of the pairs of x − x̄, x̄ the average over the axes ``over``: q_ij − r_i − r_j + r̄, r the averages of rows."""
+    mean = average_pairs(q, axes, over)
+    if all(axes[i].same == 1 for i in over):
+        return q - mean  # every row has the same average
+    rows = q
+    for i in over:
+        rows = np.moveaxis(np.tensordot(row_weights(axes[i]), rows, ([1], [i])), 0, i)
+    shape = tuple(a if i in over else Axis(1) for i, a in enumerate(axes))  # on the other axes rows are by class
+    return np.asarray(q - _rows_of(rows, shape, over) + mean)
+
+
+def _rows_of(rows: Array, axes: tuple[Axis, ...], over: tuple[int, ...]) -> Array:
+    """r_i + r_j by class, for rows by type on the axes ``over`` and by class elsewhere."""
+    moved = np.moveaxis(rows, over, range(len(over)))
+    inner = moved.reshape((*moved.shape[: len(over)], -1))
+    kept = tuple(axes[i] for i in over)
+    columns = [combined(inner[..., k], kept, np.add) for k in range(inner.shape[-1])]
+    total = np.stack(columns, axis=-1)
+    total = total.reshape((*total.shape[:-1], *moved.shape[len(over) :]))
+    return np.asarray(np.moveaxis(total, range(len(over)), over))
+
+
 def same_average(q: Array, axes: tuple[Axis, ...], i: int) -> Array:
-    """q where axis i agrees, averaged over its parts; the axis disappears."""
+    """q where axis i agrees, averaged over its types; the axis disappears."""
     axis = axes[i]
-    if not axis.parts:
+    if axis.same == 1:
         return np.asarray(np.take(q, 0, axis=i))
-    parts = np.array(axis.parts, dtype=float)
-    return np.asarray(np.tensordot(np.take(q, range(len(parts)), axis=i), parts / parts.sum(), ([i], [0])))
+    return np.asarray(np.tensordot(np.take(q, range(axis.same), axis=i), axis.shares, ([i], [0])))
+
+
+def same_of_all(q: Array, axes: tuple[Axis, ...]) -> Array:
+    """q where every axis agrees, averaged over all types."""
+    for i in reversed(range(len(axes))):
+        q = same_average(q, axes, i)
+    return q
 
 
 # --- changing what an axis tells apart --------------------------------------------------------------------------
 
 
-def coarsen(q: Array, axis: Axis, i: int) -> Array:
-    """q with axis i made exchangeable: the classes of different entries are averaged."""
-    if axis.n == 1:
-        return q if q.shape[i] == 1 else np.take(q, [0], axis=i)
-    if not axis.parts and q.shape[i] == 2:
-        return q
-    s, p = axis.same, axis.pairs
-    other = np.tensordot(np.take(q, range(s, len(p)), axis=i), p[s:] / max(p[s:].sum(), 1e-300), ([i], [0]))
-    return np.stack([same_average(q, (axis,) * (i + 1), i), other], axis=i)
+def projected(x: State, i: int, to: Axis) -> State:
+    """The state with axis i telling less apart: classes are averaged."""
+    axis = x.axes[i]
+    if axis == to:
+        return x
+    q = np.moveaxis(np.tensordot(projection(axis, to), x.q, ([1], [i])), 0, i)
+    mean = np.asarray(x.average) if axis.parts else x.mean
+    return state((*x.axes[:i], to, *x.axes[i + 1 :]), q, mean, x.spread)
 
 
 def coarse(x: State, *which: int) -> State:
     """The state with these axes (all, if none is named) made exchangeable."""
-    axes, q, mean = list(x.axes), x.q, x.mean
-    for i in which or range(len(axes)):
-        if axes[i] != axes[i].plain:
-            q = coarsen(q, axes[i], i)
-            mean = np.asarray(x.average) if axes[i].parts else mean
-            axes[i] = axes[i].plain
-    return state(tuple(axes), q, mean, x.spread, x.profile)
+    for i in which or range(len(x.axes)):
+        if x.axes[i] != x.axes[i].plain:
+            x = projected(x, i, x.axes[i].plain)
+    return x
+
+
+def without_parts(x: State, first: int = 0) -> State:
+    """The state whose axes from ``first`` on have no parts."""
+    for i in range(first, len(x.axes)):
+        if x.axes[i].parts:
+            x = projected(x, i, x.axes[i].plain)
+    return x
+
+
+def refined(x: State, i: int, to: Axis) -> State:
+    """The state with axis i telling more apart (no parts): classes are copied."""
+    if x.axes[i] == to:
+        return x
+    index = refinement(x.axes[i], to)
+    return State((*x.axes[:i], to, *x.axes[i + 1 :]), x.mean, np.take(x.q, index, axis=i), x.spread)
 
 
 def refine(x: State, i: int, parts: tuple[int, ...]) -> State:
@@ -382,7 +360,7 @@ def refine(x: State, i: int, parts: tuple[int, ...]) -> State:
     if axis.parts == parts or not parts:
         return x
     if not axis.parts:
-        x = coarse(x)
+        x = coarse(without_parts(x), i)
         old = [0] * len(parts)
     else:
         edges = np.cumsum(axis.parts)
@@ -413,39 +391,26 @@ def aligned(*xs: State) -> tuple[State, ...]:
     """
     ndim = max(len(x.axes) for x in xs)
     out = [_lifted(x, ndim) for x in xs]
-    if all(x.part_axis is None for x in out):
-        return tuple(_same_reach(out))
-    chosen = next(x.part_axis for x in out if x.part_axis is not None)
-    out = [coarse(x) if x.part_axis not in (None, chosen) else x for x in out]
-    parts: tuple[int, ...] = ()
-    for x in out:
-        parts = merge_parts(parts, x.axes[chosen].parts)
-    out = [refine(x, chosen, parts) if x.axes[chosen].n > 1 else x for x in out]
-    return tuple(_same_reach(out))
-
-
-def _same_reach(xs: list[State]) -> list[State]:
-    """Where one state tells distances apart and another does not, nothing is lost by copying the class."""
-    for i in range(len(xs[0].axes)):
-        reach = max(x.axes[i].reach if not x.axes[i].parts else 1 for x in xs)
-        if reach == 1 or any(x.axes[i].parts for x in xs):
-            continue
-        for k, x in enumerate(xs):
-            axis = x.axes[i]
-            if axis.n > 1 and axis.reach < reach:
-                wide = Axis(axis.n, reach)
-                index = [min(d, x.q.shape[i] - 1) for d in range(wide.classes)]
-                axes = tuple(wide if j == i else a for j, a in enumerate(x.axes))
-                xs[k] = State(axes, x.mean, np.take(x.q, index, axis=i), x.spread, x.profile)
-    return xs
+    chosen = next((x.part_axis for x in out if x.part_axis is not None), None)
+    if chosen is not None:
+        out = [coarse(x, x.part_axis) if x.part_axis not in (None, chosen) else x for x in out]
+        parts: tuple[int, ...] = ()
+        for x in out:
+            parts = merge_parts(parts, x.axes[chosen].parts)
+        out = [refine(x, chosen, parts) if x.axes[chosen].n > 1 else x for x in out]
+    for i in range(ndim):
+        own = [x.axes[i] for x in out if x.axes[i].n > 1]
+        if i != chosen and len(own) > 1 and any(a != own[0] for a in own):
+            to = joint(own)
+            out = [refined(x, i, to) if x.axes[i].n > 1 else x for x in out]
+    return tuple(out)
 
 
 def _lifted(x: State, ndim: int) -> State:
     extra = ndim - len(x.axes)
     if extra == 0:
         return x
-    profile = (None,) * extra + x.profile if x.profile else ()
-    return State((Axis(1),) * extra + x.axes, x.mean, x.q.reshape((1,) * extra + x.q.shape), x.spread, profile)
+    return State((Axis(1),) * extra + x.axes, x.mean, x.q.reshape((1,) * extra + x.q.shape), x.spread)
 
 
 def common_axes(xs: tuple[State, ...]) -> tuple[Axis, ...]:
@@ -457,7 +422,7 @@ def unbroadcast(g: State, axes: tuple[Axis, ...]) -> State:
     """The gradient of a tensor with these axes from that of its broadcast: sums over what was copied."""
     extra = len(g.axes) - len(axes)
     if extra == 0 and all(a.n == b.n for a, b in zip(axes, g.axes, strict=True)):
-        return State(g.axes, g.mean, g.q, g.spread, g.profile)
+        return State(g.axes, g.mean, g.q, g.spread)
     q = g.q
     for i, axis in enumerate(g.axes):
         copied = i < extra or (axes[i - extra].n == 1 and axis.n > 1)
@@ -465,13 +430,7 @@ def unbroadcast(g: State, axes: tuple[Axis, ...]) -> State:
             q = np.expand_dims(np.tensordot(q, axis.pairs, ([i], [0])), i)
     q = q.reshape(q.shape[extra:])
     kept = tuple(g.axes[i + extra] if g.axes[i + extra].n == a.n else a for i, a in enumerate(axes))
-    return state(kept, q, np.zeros(_parts_of(kept)))
-
-
-def need_same_shape(x: State, shape: Shape) -> None:
-    """Raise GraphError unless the state describes a tensor of this shape (a rule is wrong otherwise)."""
-    if x.shape != shape:
-        raise GraphError(f"expected the moments of a tensor of shape {shape}, got {x.shape}; the forward rule is wrong")
+    return state(kept, q, np.zeros(parts_shape(kept)))
 
 
 def add_states(a: State | None, b: State) -> State:
@@ -479,7 +438,6 @@ def add_states(a: State | None, b: State) -> State:
     if a is None:
         return b
     x, y = aligned(a, b)
-    profile = mixed_profile([(x.length, x.profile), (y.length, y.profile)], len(x.axes))
     total = max(x.length * x.size + y.length * y.size, 1e-300)
     spread = (x.spread * (x.length * x.size) ** 2 + y.spread * (y.length * y.size) ** 2) / total**2
-    return state(common_axes((x, y)), x.q + y.q, np.zeros(_parts_of(x.axes)), spread, profile)
+    return state(common_axes((x, y)), x.q + y.q, np.zeros(parts_shape(x.axes)), spread)

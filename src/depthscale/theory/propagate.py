@@ -14,11 +14,11 @@ from depthscale.graph import ops
 from depthscale.graph.graph import Graph, Node
 from depthscale.graph.op import Op
 from depthscale.theory import copula
-from depthscale.theory.forward import Setting
 from depthscale.theory.forward_elementwise import standard
 from depthscale.theory.fusion import fuse
 from depthscale.theory.inputs import InputStats
 from depthscale.theory.moments import State
+from depthscale.theory.rules import Setting
 from depthscale.theory.verdict import Totals, Verdict, judge, summarise
 from depthscale.theory.walk import Backward, walk_forward
 

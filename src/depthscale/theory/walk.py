@@ -16,10 +16,10 @@ from depthscale.graph.graph import Graph, Node, located
 from depthscale.graph.op import Op
 from depthscale.graph.parameters import owner, parameters
 from depthscale.numerics.estimate import Array
-from depthscale.theory.backward import Pulled, backward, gradient, ones_like, summed_pairs
+from depthscale.theory.backward import backward
 from depthscale.theory.backward_elementwise import slope_times_classes, through, through_function
 from depthscale.theory.backward_pool import max_pool_back
-from depthscale.theory.forward import Setting, forward
+from depthscale.theory.forward import forward
 from depthscale.theory.forward_contraction import gaussian_spread
 from depthscale.theory.forward_elementwise import averages_of, elementwise
 from depthscale.theory.forward_pool import max_pool, pool_windows
@@ -27,6 +27,7 @@ from depthscale.theory.fusion import Fused, averages_of_expression
 from depthscale.theory.index_algebra import simplify
 from depthscale.theory.inputs import InputStats
 from depthscale.theory.moments import State, add_states, aligned, coarse, same_class
+from depthscale.theory.rules import Pulled, Setting, gradient, ones_like, summed_pairs
 
 T = TypeVar("T")
 _CACHE_SIZE = 16384

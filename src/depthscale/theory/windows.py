@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthscale.numerics.estimate import Array
-from depthscale.theory.moments import Axis, part_ends
+from depthscale.theory.axes import Axis, class_map, lookup, types
 
 Indices = NDArray[np.intp]
 
@@ -32,23 +32,6 @@ class Window(NamedTuple):
     stride: int = 1
     padding: int = 0
     dilation: int = 1
-
-
-@lru_cache(maxsize=1024)
-def class_map(axis: Axis) -> NDArray[np.int64]:
-    """The class of each ordered pair of entries: (n, n)."""
-    n = axis.n
-    i = np.arange(n)
-    if axis.parts:
-        part = np.repeat(np.arange(len(axis.parts)), axis.parts)
-        where = {ends: k for k, ends in enumerate(zip(*part_ends(axis.parts), strict=True)) if k >= len(axis.parts)}
-        table = np.zeros((len(axis.parts),) * 2, dtype=np.int64)
-        for (s, t), k in where.items():
-            table[s, t] = table[t, s] = k
-        out = table[part[:, None], part[None, :]]
-        out[i, i] = part
-        return np.asarray(out)
-    return np.asarray(np.minimum(np.abs(i[:, None] - i[None, :]), axis.classes - 1), dtype=np.int64)
 
 
 @lru_cache(maxsize=1024)
@@ -71,34 +54,37 @@ def tap_index(window: Window) -> Indices:
     return np.where((columns >= 0) & (columns < window.n), columns, window.n)
 
 
-def same_sums(window: Window, out: Axis, axis: Axis, s: Array | None = None, t: Array | None = None) -> Array:
+@lru_cache(maxsize=1024)
+def same_sums(window: Window, out: Axis, axis: Axis) -> Array:
     """Σ over taps and over pairs of outputs of class d that read, through the same tap, entries of class e: (D, E).
 
-    Each pair counts s_q s_q' t_p t_p' for sizes s of the entries and t of the outputs (1 where not given). Outputs
-    at distance d read entries at distance d · stride.
+    Outputs at distance d read entries at distance d · stride, so only a few distances are counted one by one; of the
+    rest, types of entries are all that matters.
     """
-    if s is None and t is None:
-        return _plain_same_sums(window, out, axis)
-    return _same_sums(window, out, axis, s, t)
-
-
-@lru_cache(maxsize=1024)
-def _plain_same_sums(window: Window, out: Axis, axis: Axis) -> Array:
-    return _same_sums(window, out, axis, None, None)
-
-
-def _same_sums(window: Window, out: Axis, axis: Axis, s: Array | None, t: Array | None) -> Array:
-    size = np.append(np.ones(window.n) if s is None else s, 0.0)[tap_index(window)]  # (kernel, out)
-    if t is not None:
-        size = size * t
+    index = tap_index(window)  # (kernel, out)
+    inside = index < window.n
+    to, ti = types(out), np.append(types(axis), 0)[index]
+    classes_out, classes_in = lookup(out), lookup(axis)
     sums = np.zeros((out.classes, axis.classes))
-    left = float((size.sum(axis=1) ** 2).sum())
-    for d in range(min(out.reach, out.n)):
-        near = float((size * size).sum()) if d == 0 else 2 * float((size[:, :-d] * size[:, d:]).sum())
-        sums[d, min(d * window.stride, axis.classes - 1)] += near
-        left -= near
-    if out.n > out.reach:
-        sums[-1, -1] += left
+    kinds = (out.same, axis.same)
+    counts = np.zeros((window.kernel, *kinds))
+    for k in range(window.kernel):
+        np.add.at(counts[k], (to[inside[k]], ti[k, inside[k]]), 1.0)
+    left = np.einsum("ksu,ktv->stuv", counts, counts)  # ordered pairs by types of outputs s, t and of entries u, v
+    for d in range(min(max(out.reach, -(-axis.reach // window.stride)), window.out)):
+        p = slice(0, window.out - d)
+        r = slice(d, window.out)
+        for k in range(window.kernel):
+            met = inside[k, p] & inside[k, r]
+            s, t, u, v = to[p][met], to[r][met], ti[k, p][met], ti[k, r][met]
+            rows = classes_out[s, t, min(d, out.reach)]
+            columns = classes_in[u, v, min(d * window.stride, axis.reach)]
+            twice = 1.0 if d == 0 else 2.0
+            np.add.at(sums, (rows, columns), twice)
+            np.add.at(left, (s, t, u, v), -twice / 2)
+            np.add.at(left, (t, s, v, u), -twice / 2)
+    for s, t, u, v in zip(*np.nonzero(left > 0.5), strict=True):
+        sums[classes_out[s, t, out.reach], classes_in[u, v, axis.reach]] += left[s, t, u, v]
     return sums
 
 
@@ -109,20 +95,6 @@ def every_sums(window: Window, out: Axis, axis: Axis) -> Array:
     for rows, columns in taps(window):
         matrix[rows, columns] += 1.0
     return _pair_sums(matrix, out, axis)
-
-
-def output_squares(window: Window, s: Array | None) -> Array:
-    """Σ over taps of the squared size of what each output reads: (out,)."""
-    size = np.append(np.ones(window.n) if s is None else s, 0.0)[tap_index(window)]
-    return np.asarray((size * size).sum(axis=0))
-
-
-def input_squares(window: Window, t: Array | None) -> Array:
-    """Σ over the outputs that read each entry of their squared size: (n,)."""
-    size = np.broadcast_to(np.ones(window.out) if t is None else t * t, (window.kernel, window.out))
-    index = tap_index(window)
-    sums = np.bincount(index.ravel(), weights=size.ravel(), minlength=window.n + 1)
-    return np.asarray(sums[: window.n], dtype=np.float64)
 
 
 def _pair_sums(matrix: Array, out: Axis, axis: Axis) -> Array:

@@ -1,0 +1,86 @@
+"""The two rules of mean-field propagation, empty, and what it takes to write one; see ``forward`` and ``backward``."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from depthscale.graph.op import Op
+from depthscale.graph.parameters import ParameterSpec, Specs, parameters
+from depthscale.graph.rules import Rule
+from depthscale.numerics.estimate import Array
+from depthscale.theory.axes import Axis
+from depthscale.theory.moments import Shape, State, aligned, common_axes, same_average, state
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a propagation is about besides the graph: examples in a batch, and whether dropout drops and batch
+    normalisation sees the batch.
+    """
+
+    batch: int = 32
+    training: bool = True
+
+
+forward: Rule[State] = Rule("forward moment", "theory/forward.py")
+
+
+def shapes_of(xs: tuple[State, ...]) -> list[Shape]:
+    """The shapes of the tensors that states describe."""
+    return [x.shape for x in xs]
+
+
+def specs_of(op: Op, *xs: State) -> Specs:
+    """The parameters of an op that is fed by these."""
+    return parameters(op, *shapes_of(xs))
+
+
+def law_classes(spec: ParameterSpec | None) -> tuple[float, float]:
+    """E[w w'] of a parameter for the same element and for two different ones; (1, 1) for none."""
+    if spec is None:
+        return 1.0, 1.0
+    mean, square = spec.moments
+    return square, mean * mean
+
+
+class Pulled(NamedTuple):
+    """Gradients of inputs (None: none flows) and E[(∂/∂θ)²] of an element of every parameter."""
+
+    inputs: tuple[State | None, ...]
+    parameters: dict[str, float]
+
+
+backward: Rule[Pulled] = Rule("backward moment", "theory/backward.py")
+
+
+def gradient(axes: tuple[Axis, ...], q: Array) -> State:
+    """The moments of a gradient: mean zero."""
+    parts = next((a.parts for a in axes if a.parts), ())
+    return state(axes, q, np.zeros(len(parts)) if parts else 0.0)
+
+
+def significant(total: float, size: float) -> float:
+    """A sum of squares, or 0 where it is the rounding error of terms of this size that cancel."""
+    return total if total > 1e-8 * size else 0.0
+
+
+def summed_pairs(a: State, b: State, keep: tuple[int, ...] = ()) -> float:
+    """Σ over all pairs of entries of E[a_i a_j] E[b_i b_j], where entries of the axes ``keep`` are the same one.
+
+    Averaged over the entries of the kept axes.
+    """
+    a, b = aligned(a, b)
+    axes = common_axes((a, b))
+    q = np.stack(np.broadcast_arrays(a.q * b.q, np.abs(a.q * b.q)))
+    for i in reversed(range(len(axes))):
+        if i in keep:
+            q = same_average(q, (axes[i],) * (i + 2), i + 1)
+        else:
+            q = np.tensordot(q, axes[i].pairs, ([i + 1], [0]))
+    return significant(float(q[0]), float(q[1]))
+
+
+def ones_like(x: State) -> State:
+    """The moments of a tensor of ones."""
+    return State(x.axes, np.ones_like(x.mean), np.ones_like(x.q))
