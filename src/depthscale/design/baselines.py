@@ -16,7 +16,6 @@ from threadpoolctl import threadpool_limits
 
 Array = NDArray[Any]
 SMALL = 2_000_000  # numbers in a table that one thread gets through as quickly as several
-ROUND = 10  # iterations between looks at the clock
 
 
 @dataclass(frozen=True)
@@ -29,28 +28,35 @@ class Baseline:
     note: str
 
 
-def _until(limit: float, most: int, step: Callable[[int], bool]) -> str:
-    """Call ``step(iterations so far)`` until it returns True (converged), the time or the iterations run out."""
-    start, done = time.monotonic(), 0
-    while done < most:
-        done += ROUND
-        if step(done):
+def _until(limit: float, most: int, step: Callable[[int], bool], least: int = 1) -> str:
+    """Call ``step(iterations to add)`` until it returns True (converged), the time or the iterations run out.
+
+    It begins with ``least`` iterations; after that as many are added as should fit into the time that is left.
+    """
+    start, done, more = time.monotonic(), 0, least
+    while True:
+        done += more
+        if step(more):
             return "converged"
-        if time.monotonic() - start > limit:
+        used = time.monotonic() - start
+        affordable = int((limit - used) / used * done)
+        if done >= most:
+            return f"{most} iterations"
+        if affordable < least:
             return f"stopped at its time limit after {done} of {most} iterations"
-    return f"{most} iterations"
+        more = min(affordable, most - done)
 
 
 def _linear_classifier(x: Array, y: Array, seed: int, limit: float) -> tuple[Any, str]:
     from sklearn.linear_model import LogisticRegression
 
-    model = LogisticRegression(max_iter=ROUND, warm_start=True)
+    model = LogisticRegression(warm_start=True)
 
-    def step(done: int) -> bool:
-        model.fit(x, y)
-        return bool(np.all(model.n_iter_ < ROUND))
+    def step(more: int) -> bool:
+        model.set_params(max_iter=more).fit(x, y)
+        return bool(np.all(model.n_iter_ < more))
 
-    return model, _until(limit, 1000, step)
+    return model, _until(limit, 1000, step, least=10)
 
 
 def _ridge(x: Array, y: Array, seed: int, limit: float) -> tuple[Any, str]:
@@ -81,11 +87,13 @@ def _boosting(x: Array, y: Array, seed: int, limit: float, kind: str) -> tuple[A
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     cls = HistGradientBoostingClassifier if kind == "classification" else HistGradientBoostingRegressor
-    model = cls(max_iter=ROUND, warm_start=True, random_state=seed, early_stopping=False)
+    model = cls(warm_start=True, random_state=seed, early_stopping=False)
+    done = 0
 
-    def step(done: int) -> bool:
-        model.set_params(max_iter=done)
-        model.fit(x, y)
+    def step(more: int) -> bool:
+        nonlocal done
+        done += more
+        model.set_params(max_iter=done).fit(x, y)
         return False
 
     return model, _until(limit, 100, step)
