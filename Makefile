@@ -12,7 +12,7 @@ READY  := $(VENV)/.ready
 .PHONY: run test lint format bench parity examples clean
 
 run: $(READY)
-	$(BIN)/depthscale design digits --budget 60s --out out/digits
+	$(BIN)/depthscale design digits --budget 60s --out out/digits --overwrite
 
 test: $(READY)
 	$(BIN)/python -m pytest
@@ -28,7 +28,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix
 
 bench: $(READY)
-	for b in benchmarks/train_throughput.py benchmarks/phase.py benchmarks/zoo_speed.py; do $(BIN)/python $$b || exit 1; done
+	for b in train_throughput phase zoo_speed nasbench101_count; do $(BIN)/python benchmarks/$$b.py || exit 1; done
 
 examples: $(READY)
 	for e in examples/*.py; do echo "== $$e"; $(BIN)/python $$e || exit 1; done
