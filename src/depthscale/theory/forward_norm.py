@@ -15,10 +15,10 @@ import numpy as np
 from depthscale.graph import ops
 from depthscale.graph.op import Op
 from depthscale.numerics.estimate import Array
-from depthscale.theory.axes import Axis
+from depthscale.theory.axes import Axis, projection
 from depthscale.theory.forward_elementwise import law_factor
 from depthscale.theory.index_algebra import merge, split
-from depthscale.theory.moments import State, centred, coarse, combined, same_average, state
+from depthscale.theory.moments import State, along_axis, centred, coarse, combined, same_average, state
 from depthscale.theory.rules import Setting, forward, specs_of
 
 
@@ -70,8 +70,42 @@ def normalise(x: State, p: Plan) -> Normalised:
             root = np.tensordot(root, x.axes[k].shares if root.shape[k] > 1 else np.ones(1), ([k], [0]))
     if p.subtract:
         mean = mean - x.average if i is not None and i in p.over else np.zeros_like(mean)
-    y = state(x.axes, left * scale, mean * (root if i is not None else float(root)))
+    y = state(x.axes, tilted(left * scale, x.axes, p.over), mean * (root if i is not None else float(root)))
     return Normalised(y, float(np.mean(variance / (variance + p.eps))), scale, inverse_excess(y, x.grain, p))
+
+
+def tilted(q: Array, axes: tuple[Axis, ...], over: tuple[int, ...]) -> Array:
+    """E[x_i x_j / V] where V, the mean square of a unit, fluctuates from unit to unit along with x_i x_j.
+
+    x of one unit is a Gaussian Σ √λ_m z_m φ_m in the eigenvectors of its covariance (whose class structure is taken
+    as that of exchangeable axes), and E[λ_m z_m² / Σ λ z²] is about λ_m/(1 + 2 λ_m/Σλ), normalised: a pattern that
+    all examples share weighs less than E[x_i x_j]/E[V] says.
+    """
+    own = tuple(slice(None) if i in over else slice(0, a.same) for i, a in enumerate(axes))
+    part, sizes = q[own], []
+    for i in over:
+        part = np.moveaxis(np.tensordot(projection(axes[i], axes[i].plain), part, ([1], [i])), 0, i)
+        sizes.append(axes[i].n)
+    modes, counts = part, np.ones((1,) * part.ndim)
+    for i, n in zip(over, sizes, strict=True):
+        if n > 1:
+            first, rest = np.take(modes, [0], axis=i), np.take(modes, [1], axis=i)
+            modes = np.concatenate([first + (n - 1) * rest, first - rest], axis=i)
+            counts = counts * along_axis(np.array([1.0, n - 1.0]), i, part.ndim)
+    modes = np.maximum(modes, 0.0)
+    trace = (modes * counts).sum(axis=over, keepdims=True)
+    if not trace.min() > 0:
+        return q
+    new = modes / (1 + 2 * modes / trace)
+    new = new * trace / (new * counts).sum(axis=over, keepdims=True) - modes
+    for i, n in zip(over, sizes, strict=True):
+        if n > 1:
+            constant, rest = np.take(new, [0], axis=i), np.take(new, [1], axis=i)
+            new = np.concatenate([(constant + (n - 1) * rest) / n, (constant - rest) / n], axis=i)
+            new = np.take(new, [0] * axes[i].same + [1] * (axes[i].classes - axes[i].same), axis=i)
+    out = q.copy()
+    out[own] += new
+    return out
 
 
 def inverse_excess(y: State, grain: float, p: Plan) -> float:

@@ -8,7 +8,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from depthscale.errors import GraphError, TheoryError
 from depthscale.graph import ops
@@ -26,6 +26,7 @@ from depthscale.theory.forward_pool import max_pool, pool_windows
 from depthscale.theory.fusion import Fused, averages_of_expression
 from depthscale.theory.index_algebra import simplify
 from depthscale.theory.inputs import InputStats
+from depthscale.theory.masks import bonus, slope_agreement
 from depthscale.theory.moments import State, add_states, aligned, coarse, same_class
 from depthscale.theory.rules import Pulled, Setting, gradient, ones_like, summed_pairs
 
@@ -105,6 +106,8 @@ class Backward:
         self.shown: dict[str, State] = {}  # what is reported: also gradients inside fused expressions
         self.parameters: dict[str, float] = {}
         self.chi: dict[str, float] = {}
+        self.bent: dict[str, list[tuple[Any, State]]] = {}  # by sum: gradients that came through an activation
+        self.extra: dict[str, State] = {}  # by activation: what is added to its output's gradient before its slope
         # E[(g x)_i (g x)_j] at the outputs of normalisations, and whether that is only the product of the moments
         self.met: dict[str, tuple[State, bool]] = {}
 
@@ -135,7 +138,9 @@ class Backward:
 
     def _pull(self, node: Node, g: State) -> None:
         plan = self.fused.get(node.name)
-        pulled = self._rule(node, g)
+        extra = self.extra.get(node.name)
+        pulled = self._rule(node, g if extra is None else replace(add_states(g, extra), spread=g.spread))
+        self._follow_shortcut(node, pulled)
         for source, gx in zip(node.inputs, pulled.inputs, strict=True):
             if gx is not None and (plan is None or source != plan.root):
                 gx = gx if gx.spread else replace(gx, spread=g.spread)  # most rules leave it as it is
@@ -156,6 +161,27 @@ class Backward:
         energy = sum(gx.length * gx.size for gx in pulled.inputs if gx is not None)
         left = g.length * g.size
         self.chi[node.name] = energy / left if left > 0 and pulled.inputs else math.nan
+
+    def _follow_shortcut(self, node: Node, pulled: Pulled) -> None:
+        """Keeps what came through an activation, and adds what its slope shares with the one before (``masks``)."""
+        if self._bends(node.name) and isinstance(self.graph[node.inputs[0]].op, ops.Add) and pulled.inputs[0]:
+            self.bent.setdefault(node.inputs[0], []).append((node.op, pulled.inputs[0]))
+        for outer, g in self.bent.get(node.name, ()) if isinstance(node.op, ops.Add) else ():
+            for source in node.inputs:
+                x = self.states[source]
+                if not self._bends(source) or x.part_axis is not None or x.shape != self.states[node.name].shape:
+                    continue
+                inner, h = cast(ops.Activation, self.graph[source].op), self.states[self.graph[source].inputs[0]]
+                total = self.states[node.name]
+                key = ("masks", outer, inner, total.key, h.key, x.key)
+                agreement = _cache.get(key, lambda: slope_agreement(outer, total, inner, h, x))  # noqa: B023
+                self.extra[source] = add_states(self.extra.get(source), bonus(g, h, agreement))
+
+    def _bends(self, name: str) -> bool:
+        """Whether a node is an activation on its own, not an affine map and not part of a fused expression."""
+        op = self.graph[name].op
+        plain = isinstance(op, ops.Activation) and op.function not in ("identity", "affine", "neg")
+        return plain and name not in self.fused
 
     def _meeting(self, node: Node, g: State, source: str) -> State | None:
         """E[(g x)_i (g x)_j] at the input x of an activation behind a normalisation or a layer, which need it."""
