@@ -37,7 +37,7 @@ def train(
     from depthscale.data import load
     from depthscale.design import write
     from depthscale.design.budget import seconds
-    from depthscale.design.race import augmentation
+    from depthscale.design.race import augmentation, threads
     from depthscale.train import Budget, evaluate, fit, suggest
 
     limits: dict[str, Any] = {"seconds": seconds(budget)} if budget is not None else {"epochs": epochs or 10}
@@ -67,7 +67,8 @@ def train(
         seed=seed,
     )
     folder = write.prepare(out)
-    result = fit(graph, dataset, config=config, out=folder, resume=resume, progress=not as_json)
+    with threads(graph, config.batch):
+        result = fit(graph, dataset, config=config, out=folder, resume=resume, progress=not as_json)
     if result.status == "interrupted":
         raise KeyboardInterrupt
     metrics = evaluate(result.model, dataset.test(), dataset.task)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from depthscale.train.result import EpochReport
 
 SPEED = 1e10  # multiply-adds a second that a small network reaches on one core
-SMALL_STEP = 2e8  # multiply-adds of a step below which a second thread costs more than it brings
+SMALL_STEP = 2e9  # multiply-adds of a step below which a second thread costs more than it brings
 EMA = 0.995  # averaged weights are worth looking at before the learning rate has come down
 TRIAL_ROWS = 300_000  # training rows that a full trial sees when trials are counted
 
