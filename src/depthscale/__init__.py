@@ -20,6 +20,7 @@ _PUBLIC: dict[str, str] = {
     "Estimate": "depthscale.numerics",
     "fit": "depthscale.train",
     "load_data": "depthscale.data",
+    "InputStats": "depthscale.theory.inputs",
     "propagate": "depthscale.theory.propagate",
     "DepthscaleError": "depthscale.errors",
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,40 +32,40 @@ class Axis:
             object.__setattr__(self, "reach", 1)
             object.__setattr__(self, "edge", False)
 
-    @property
+    @cached_property
     def classes(self) -> int:
         """Number of classes of pairs."""
-        return len(_pairs(self))
+        return len(describe(self))
 
-    @property
+    @cached_property
     def pairs(self) -> Array:
         """Ordered pairs of entries in each class: (classes,), in all n²."""
-        return _pairs(self)
+        return np.array([count for _, count in describe(self)])
 
-    @property
+    @cached_property
     def weights(self) -> Array:
         """The share of all ordered pairs in each class: (classes,), in all 1."""
-        return _weights(self)
+        return np.asarray(self.pairs / float(self.n) ** 2)
 
-    @property
+    @cached_property
     def same(self) -> int:
         """How many types of entries there are; the first so many classes are pairs of one entry with itself."""
         return len(self.parts) or 1 + self.edge
 
-    @property
+    @cached_property
     def shares(self) -> Array:
         """The share of entries of each type: (types,)."""
-        return np.asarray(_pairs(self)[: self.same] / self.n)
+        return np.asarray(self.pairs[: self.same] / self.n)
 
-    @property
+    @cached_property
     def plain(self) -> "Axis":
         """The axis of exchangeable entries."""
         return Axis(self.n)
 
-    @property
+    @cached_property
     def ends(self) -> tuple[list[int], list[int]]:
         """For every class, the types of its two entries."""
-        return _ends(self)
+        return [c[0] for c, _ in describe(self)], [c[1] for c, _ in describe(self)]
 
 
 Class = tuple[int, int, int]  # types s ≤ t of the two entries, and distance: 0, 1, … reach − 1, or reach for farther
@@ -96,21 +96,6 @@ def _by_distance(n: int, reach: int) -> list[float]:
     """Ordered pairs of n entries at distance 0, 1, … reach − 1 and farther."""
     near = [float(n)] + [2.0 * max(n - d, 0) for d in range(1, reach)]
     return [*near, float(n * n) - sum(near)]
-
-
-@lru_cache(maxsize=4096)
-def _pairs(axis: Axis) -> Array:
-    return np.array([count for _, count in describe(axis)])
-
-
-@lru_cache(maxsize=4096)
-def _weights(axis: Axis) -> Array:
-    return np.asarray(_pairs(axis) / float(axis.n) ** 2)
-
-
-@lru_cache(maxsize=4096)
-def _ends(axis: Axis) -> tuple[list[int], list[int]]:
-    return [c[0] for c, _ in describe(axis)], [c[1] for c, _ in describe(axis)]
 
 
 @lru_cache(maxsize=4096)
@@ -189,3 +174,22 @@ def joint(axes: Sequence[Axis]) -> Axis:
 def part_pairs(parts: tuple[int, ...]) -> list[tuple[int, int, int, int]]:
     """(s, t, size of s, size of t) for s ≤ t, in the order of the classes."""
     return [(i, j, parts[i], parts[j]) for i in range(len(parts)) for j in range(i, len(parts))]
+
+
+@lru_cache(maxsize=256)
+def _last(ndim: int, i: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The order of axes that puts axis i last, and the one that puts it back."""
+    rest = [k for k in range(ndim) if k != i % ndim]
+    order = (*rest, i % ndim)
+    return order, tuple(int(k) for k in np.argsort(order))
+
+
+def summed(q: Array, weights: Array, i: int) -> Array:
+    """Σ over axis i of q times weights (n,); the axis disappears."""
+    return np.asarray(q.transpose(_last(q.ndim, i)[0]) @ weights)
+
+
+def mapped(q: Array, i: int, coefficients: Array) -> Array:
+    """q with its axis i (E entries) replaced by ``coefficients`` (D, E) times it."""
+    order, back = _last(q.ndim, i)
+    return np.asarray((q.transpose(order) @ coefficients.T).transpose(back))

@@ -15,7 +15,7 @@ import numpy as np
 from depthscale.graph import ops
 from depthscale.numerics.estimate import Array
 from depthscale.theory.axes import Axis
-from depthscale.theory.forward_attention import attention_weights
+from depthscale.theory.forward_attention import LARGE_LOGITS, attention_weights
 from depthscale.theory.forward_contraction import contract
 from depthscale.theory.moments import State, aligned, coarse, unbroadcast
 from depthscale.theory.rules import Pulled, Setting, backward, gradient
@@ -28,6 +28,8 @@ def response(n: int, variance: float) -> float:
         return 0.0
     if variance <= 0:
         return (1.0 - 1.0 / n) / n
+    if variance > LARGE_LOGITS:
+        return response(n, LARGE_LOGITS) * float(np.sqrt(LARGE_LOGITS / variance))
     sigma = float(np.sqrt(variance))
     z = np.concatenate([np.linspace(-8.0, 8.0, 97), np.linspace(8.0, 8.0 + 4 * sigma, 97)[1:]])
     weight = np.gradient(z) * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)

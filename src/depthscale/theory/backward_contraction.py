@@ -7,7 +7,7 @@ import numpy as np
 from depthscale.graph import ops
 from depthscale.graph.op import Op
 from depthscale.numerics.estimate import Array
-from depthscale.theory.axes import REACH, Axis
+from depthscale.theory.axes import REACH, Axis, mapped
 from depthscale.theory.forward_contraction import (
     Maps,
     as_gaussian,
@@ -23,7 +23,7 @@ from depthscale.theory.forward_contraction import (
 )
 from depthscale.theory.moments import State, coarse, same_average, unbroadcast, without_parts
 from depthscale.theory.rules import Pulled, Setting, backward, gradient, ones_like, significant, specs_of, summed_pairs
-from depthscale.theory.windows import Window, apply_map, every_sums, same_sums
+from depthscale.theory.windows import Window, every_sums, same_sums
 
 
 def _leading(x: State) -> State:
@@ -37,6 +37,11 @@ def _bias(op: Op, xs: tuple[State, ...], g: State, channel: int) -> dict[str, fl
     return {"bias": summed_pairs(g, ones_like(g), (channel,))}
 
 
+def _whatever_its_length(gx: State, g: State) -> State:
+    """A unit's weights that are long make its output long, and a normalisation its gradient short: |w|²/V is even."""
+    return gx.with_q(gx.q * g.grain) if g.grain else gx
+
+
 @backward.register(ops.Linear)
 def _(op: ops.Linear, setting: Setting, g: State, y: State, *xs: State) -> Pulled:
     x = xs[0]
@@ -48,7 +53,7 @@ def _(op: ops.Linear, setting: Setting, g: State, y: State, *xs: State) -> Pulle
         x = coarse(x, len(x.axes) - 1)
         q = np.tensordot(g.q, expand_same(weight_classes(op, xs), out, 0) * out.pairs[:, None], ([g.q.ndim - 1], [0]))
         gx = gradient((*g.axes[:-1], x.axes[-1]), q)
-    gx = as_gaussian(gx, g.spread)
+    gx = as_gaussian(_whatever_its_length(gx, g), g.spread)
     if len(xs) > 1:
         return Pulled((gx, _fed_linear(g, x, xs[1])), _bias(op, xs, g, len(g.axes) - 1))
     square = summed_pairs(_leading(g), _leading(x))
@@ -82,7 +87,7 @@ def _(op: ops.Conv, setting: Setting, g: State, y: State, *xs: State) -> Pulled:
     maps: Maps = [backward_taps(w, g.axes[i], inner[i - 2]) for i, w in enumerate(windows, start=2)]
     w = np.swapaxes(expand_same(weight_classes(op, xs), g.axes[1], 0), 0, 1)
     q = convolve(g.q, w, channel_pairs(x.axes[1], g.axes[1], op.groups), maps, x.axes[1])
-    gx = as_gaussian(gradient((*x.axes[:2], *inner), q), g.spread)
+    gx = as_gaussian(_whatever_its_length(gradient((*x.axes[:2], *inner), q), g), g.spread)
     if len(xs) > 1:
         return Pulled((gx, _fed_conv(op, g, x, xs[1], windows)), _bias(op, xs, g, 1))
     sums = [same_sums(w, g.axes[i], x.axes[i]) for i, w in enumerate(windows, start=2)]
@@ -93,7 +98,7 @@ def _(op: ops.Conv, setting: Setting, g: State, y: State, *xs: State) -> Pulled:
 def _met(g: Array, x: Array, batch: Array, sums: list[Array]) -> float:
     """Σ over pairs of examples and of positions that meet through taps of E[g g'] E[x x']; g, x: (batch, *spatial)."""
     for i, c in enumerate(sums, start=1):
-        x = apply_map(x, i, c)
+        x = mapped(x, i, c)
     total = (g * x).reshape(len(batch), -1).sum(axis=1) * batch
     return significant(float(total.sum()), float(np.abs(g * x).reshape(len(batch), -1).sum(axis=1) @ batch))
 

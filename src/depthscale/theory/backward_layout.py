@@ -4,12 +4,12 @@ import numpy as np
 
 from depthscale.graph import ops
 from depthscale.graph.op import Op
-from depthscale.theory.axes import REACH, Axis, part_pairs
+from depthscale.theory.axes import REACH, Axis, mapped, part_pairs
 from depthscale.theory.forward_layout import pads_of, slice_range
 from depthscale.theory.index_algebra import cut, drop_one, permute, reshape, split_one
 from depthscale.theory.moments import State, coarse, projected, unbroadcast, without_parts
 from depthscale.theory.rules import Pulled, Setting, backward, gradient
-from depthscale.theory.windows import apply_map, backward_map, linear_sums
+from depthscale.theory.windows import backward_map, linear_sums
 
 
 @backward.register(ops.Flatten, ops.Unflatten, ops.Reshape)
@@ -45,7 +45,7 @@ def placed(g: State, i: int, axis: Axis, kept: range) -> State:
     if axis.reach > 1 or kept.step != 1:
         wide, narrow = Axis(axis.n, axis.reach), Axis(g.axes[i].n, g.axes[i].reach)
         g = projected(g, i, narrow)
-        q = apply_map(g.q, i, backward_map(linear_sums("slice", (kept.start, kept.step), narrow, wide), wide))
+        q = mapped(g.q, i, backward_map(linear_sums("slice", (kept.start, kept.step), narrow, wide), wide))
         return gradient((*g.axes[:i], wide, *g.axes[i + 1 :]), q)
     g = coarse(without_parts(g), i)
     sizes = (kept.start, len(kept), axis.n - kept.stop)
@@ -98,7 +98,7 @@ def along_back(g: State, i: int, kind: str, args: tuple[int, ...], axis: Axis) -
     """The adjoint of ``forward_layout.along``."""
     g = coarse(g, i) if g.axes[i].parts else g
     axis = Axis(axis.n, REACH if g.axes[i].n > 2 else g.axes[i].reach, edge=axis.edge or g.axes[i].edge)
-    q = apply_map(g.q, i, backward_map(linear_sums(kind, args, g.axes[i], axis), axis))
+    q = mapped(g.q, i, backward_map(linear_sums(kind, args, g.axes[i], axis), axis))
     return gradient((*g.axes[:i], axis, *g.axes[i + 1 :]), q)
 
 

@@ -37,7 +37,7 @@ def removed(g: State, x: State, p: Plan) -> State:
     along[same] = (beta * y.q)[same]
     # share: below 1 where ε counts, which leaves some of the length free
     q = (q - along * done.share) * done.scale * done.inverse
-    return gradient(g.axes, q)
+    return replace(gradient(g.axes, q), grain=done.beyond / done.inverse)
 
 
 def _gains(op: Op, g: State, y: State, x: State, own: tuple[int, ...]) -> tuple[State, dict[str, float]]:

@@ -14,7 +14,7 @@ from depthscale.graph import ops
 from depthscale.numerics.estimate import Array
 from depthscale.theory import copula, maxima
 from depthscale.theory.activations import Activation
-from depthscale.theory.axes import REACH, Axis, joint
+from depthscale.theory.axes import REACH, Axis, joint, mapped
 from depthscale.theory.backward_layout import along_back
 from depthscale.theory.forward_elementwise import standard
 from depthscale.theory.forward_pool import (
@@ -38,7 +38,7 @@ from depthscale.theory.moments import (
     without_parts,
 )
 from depthscale.theory.rules import Pulled, Setting, backward, gradient
-from depthscale.theory.windows import Window, apply_map, backward_map, linear_sums
+from depthscale.theory.windows import Window, backward_map, linear_sums
 
 
 @backward.register(ops.AvgPool)
@@ -88,7 +88,7 @@ def max_pool_back(g: State, x: State, windows: list[Window], act: Activation | N
     wide = tuple(Axis(a.n, REACH, edge=a.edge or b.edge) for a, b in zip(x.axes[2:], axes[2:], strict=True))
     for i, w in enumerate(windows, start=2):
         sums = linear_sums("average", (w.kernel, w.stride, w.padding, 0), axes[i], wide[i - 2])
-        spread = apply_map(spread, i, backward_map(sums, wide[i - 2]))
+        spread = mapped(spread, i, backward_map(sums, wide[i - 2]))
         shares, (first, second) = type_shares(w, axes[i], wide[i - 2]), axes[i].ends
         arriving = axes[i].pairs[:, None] * (shares[first] + shares[second]) / 2  # (classes, types of entries)
         at = np.moveaxis(np.tensordot(at, arriving / (wide[i - 2].n * wide[i - 2].shares), ([i], [0])), -1, i)

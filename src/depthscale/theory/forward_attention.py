@@ -19,6 +19,8 @@ from depthscale.theory.forward_contraction import as_gaussian, contract
 from depthscale.theory.moments import State, aligned, coarse, refine, state
 from depthscale.theory.rules import Setting, forward
 
+LARGE_LOGITS = 100.0  # variance beyond which softmax is extrapolated
+
 
 @lru_cache(maxsize=4096)
 def concentration(n: int, variance: float) -> float:
@@ -27,9 +29,11 @@ def concentration(n: int, variance: float) -> float:
         return 1.0
     if variance <= 0:
         return 1.0 / n
+    if variance > LARGE_LOGITS:  # what is left beside the largest falls as 1/σ
+        return 1.0 - (1.0 - concentration(n, LARGE_LOGITS)) * float(np.sqrt(LARGE_LOGITS / variance))
     sigma = np.sqrt(variance)
-    z = np.linspace(-8.0, 8.0, 97) + min(sigma, 4.0) * 0.0
-    z = np.concatenate([z, np.linspace(8.0, 8.0 + 2 * sigma, 49)[1:]])  # e^{2s} moves the mass out by 2σ
+    # e^{2s} moves the mass out by 2σ
+    z = np.concatenate([np.linspace(-8.0, 8.0, 97), np.linspace(8.0, 8.0 + 2 * sigma, 49)[1:]])
     weight = np.gradient(z) * np.exp(-z * z / 2) / np.sqrt(2 * np.pi)
     s = sigma * z
     tau = np.linspace(-np.log(n) - 3 * variance - 12, 8 * sigma + 5, 400)

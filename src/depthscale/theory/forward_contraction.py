@@ -14,12 +14,11 @@ from depthscale.graph import ops
 from depthscale.graph.op import Op
 from depthscale.graph.shapes import infer
 from depthscale.numerics.estimate import Array
-from depthscale.theory.axes import REACH, Axis
+from depthscale.theory.axes import REACH, Axis, mapped
 from depthscale.theory.moments import State, aligned, coarse, common_axes, state, without_parts
 from depthscale.theory.rules import Setting, forward, law_classes, shapes_of, specs_of
 from depthscale.theory.windows import (
     Window,
-    apply_map,
     backward_map,
     every_sums,
     forward_map,
@@ -65,8 +64,8 @@ def gaussian_spread(x: State) -> float:
     with np.errstate(invalid="ignore", divide="ignore"):
         rho2 = np.where(v > 0, ((x.q - x.means()) / np.where(v > 0, v, 1.0)) ** 2, 0.0)
     for axis in x.axes:
-        rho2 = np.tensordot(axis.weights, rho2, ([0], [0]))
-    return 2.0 * float(rho2)
+        rho2 = axis.weights @ rho2.reshape(axis.classes, -1)
+    return 2.0 * float(rho2.item())
 
 
 def as_gaussian(y: State, spread: float) -> State:
@@ -135,8 +134,8 @@ def convolve(q: Array, weights: Array, pairs: Array, maps: Maps, out: Axis) -> A
             continue
         z = q
         for i, which in enumerate(agreement):
-            z = apply_map(z, i + 2, maps[i](which))
-        z = apply_map(z, 1, w[: out.classes])
+            z = mapped(z, i + 2, maps[i](which))
+        z = mapped(z, 1, w[: out.classes])
         total = z if total is None else total + z
     if total is None:
         shape = [m(0).shape[0] for m in maps]

@@ -4,11 +4,11 @@ import numpy as np
 
 from depthscale.graph import ops
 from depthscale.graph.shapes import infer
-from depthscale.theory.axes import REACH, Axis
+from depthscale.theory.axes import REACH, Axis, mapped
 from depthscale.theory.index_algebra import cut, drop_one, join, merge, permute, reshape, split_one
 from depthscale.theory.moments import Shape, State, coarse, state
 from depthscale.theory.rules import Setting, forward
-from depthscale.theory.windows import apply_map, forward_map, linear_sums, matrix
+from depthscale.theory.windows import forward_map, linear_sums, matrix
 
 
 @forward.register(ops.Flatten)
@@ -101,7 +101,7 @@ def _padded(x: State, i: int, before: int, behind: int) -> State:
     out = Axis(axis.n + before + behind, axis.reach, edge=True)
     if out == axis:
         return x
-    q = apply_map(x.q, i, forward_map(linear_sums("shift", (before,), out, axis), out))
+    q = mapped(x.q, i, forward_map(linear_sums("shift", (before,), out, axis), out))
     axes = (*x.axes[:i], out, *x.axes[i + 1 :])
     return state(axes, q, x.mean * axis.n / out.n, x.spread)
 
@@ -124,7 +124,7 @@ def along(x: State, i: int, kind: str, args: tuple[int, ...], n: int) -> State:
     x = coarse(x, i) if x.axes[i].parts else x
     axis = x.axes[i]
     out = Axis(n, REACH if axis.n > 2 else axis.reach, edge=axis.edge or kind == "average")
-    q = apply_map(x.q, i, forward_map(linear_sums(kind, args, out, x.axes[i]), out))
+    q = mapped(x.q, i, forward_map(linear_sums(kind, args, out, x.axes[i]), out))
     rows = float(matrix(kind, args, n, x.axes[i].n).sum()) / n  # below 1 where zeros of a padding are averaged in
     axes = (*x.axes[:i], out, *x.axes[i + 1 :])
     return state(axes, q, x.mean * rows, x.spread)

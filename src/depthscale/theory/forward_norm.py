@@ -8,6 +8,7 @@ small batches and groups are exact to the order of the fluctuations of V.
 """
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from depthscale.graph import ops
 from depthscale.graph.op import Op
 from depthscale.numerics.estimate import Array
-from depthscale.theory.axes import Axis, projection
+from depthscale.theory.axes import Axis, mapped, projection, summed
 from depthscale.theory.forward_elementwise import law_factor
 from depthscale.theory.index_algebra import merge, split
 from depthscale.theory.moments import State, along_axis, centred, coarse, combined, same_average, state
@@ -53,25 +54,33 @@ class Normalised(NamedTuple):
     share: float  # V / (V + ε), on average
     scale: Array  # 1/√((V_i + ε)(V_j + ε)), broadcasts against q
     inverse: float  # E[1/V] · E[V]: larger than 1 where V fluctuates between the groups that share one
+    beyond: float  # the same without what goes with the length of a unit's own weights
 
 
+@lru_cache(maxsize=256)  # by identity: forward, gain and backward rules ask for the same one
 def normalise(x: State, p: Plan) -> Normalised:
     """x minus its average (if wanted) over its root mean square, over the axes of the plan."""
     left = centred(x.q, x.axes, p.over) if p.subtract else x.q
     variance = left[tuple(slice(0, a.same) for a in x.axes)]  # by type of entry
     for k in p.over:
-        variance = np.expand_dims(np.tensordot(variance, x.axes[k].shares, ([k], [0])), k)
+        variance = np.expand_dims(summed(variance, x.axes[k].shares, k), k)
     variance = np.maximum(variance, 0.0)
     root = 1.0 / np.sqrt(variance + p.eps)
     scale = combined(root, x.axes, np.multiply)
     i, mean = x.part_axis, x.mean
     for k in reversed(range(len(x.axes))):  # the factor by part
         if k != i:
-            root = np.tensordot(root, x.axes[k].shares if root.shape[k] > 1 else np.ones(1), ([k], [0]))
+            root = summed(root, x.axes[k].shares, k) if root.shape[k] > 1 else np.take(root, 0, axis=k)
     if p.subtract:
         mean = mean - x.average if i is not None and i in p.over else np.zeros_like(mean)
     y = state(x.axes, tilted(left * scale, x.axes, p.over), mean * (root if i is not None else float(root)))
-    return Normalised(y, float(np.mean(variance / (variance + p.eps))), scale, inverse_excess(y, x.grain, p))
+    return Normalised(
+        y,
+        float(np.mean(variance / (variance + p.eps))),
+        scale,
+        inverse_excess(y, x.grain, p),
+        inverse_excess(y, 0.0, p),
+    )
 
 
 def tilted(q: Array, axes: tuple[Axis, ...], over: tuple[int, ...]) -> Array:
@@ -84,7 +93,7 @@ def tilted(q: Array, axes: tuple[Axis, ...], over: tuple[int, ...]) -> Array:
     own = tuple(slice(None) if i in over else slice(0, a.same) for i, a in enumerate(axes))
     part, sizes = q[own], []
     for i in over:
-        part = np.moveaxis(np.tensordot(projection(axes[i], axes[i].plain), part, ([1], [i])), 0, i)
+        part = mapped(part, i, projection(axes[i], axes[i].plain))
         sizes.append(axes[i].n)
     modes, counts = part, np.ones((1,) * part.ndim)
     for i, n in zip(over, sizes, strict=True):
@@ -120,7 +129,7 @@ def inverse_excess(y: State, grain: float, p: Plan) -> float:
     units = y.axes[1].n if 1 in p.over and len(y.axes) > 1 else 1
     for k in reversed(range(len(y.axes))):
         axis = y.axes[k]
-        rho2 = np.tensordot(rho2, axis.weights, ([k], [0])) if k in p.over else same_average(rho2, y.axes[: k + 1], k)
+        rho2 = summed(rho2, axis.weights, k) if k in p.over else same_average(rho2, y.axes[: k + 1], k)
     inverse = float(rho2) / y.length**2 + grain / units
     return 1 / (1 - 2 * inverse) if inverse < 1 / 3 else 3.0
 

@@ -12,7 +12,7 @@ from depthscale.graph.shapes import infer
 from depthscale.numerics.estimate import Array
 from depthscale.theory import copula, maxima
 from depthscale.theory.activations import Activation
-from depthscale.theory.axes import REACH, Axis, distances, types
+from depthscale.theory.axes import REACH, Axis, distances, mapped, types
 from depthscale.theory.forward_elementwise import standard
 from depthscale.theory.forward_layout import along
 from depthscale.theory.moments import (
@@ -28,7 +28,7 @@ from depthscale.theory.moments import (
     without_parts,
 )
 from depthscale.theory.rules import Setting, forward
-from depthscale.theory.windows import Window, apply_map, forward_map, linear_sums, tap_index
+from depthscale.theory.windows import Window, forward_map, linear_sums, tap_index
 
 
 @forward.register(ops.AvgPool)
@@ -201,7 +201,7 @@ def max_pool(x: State, windows: list[Window], act: Activation | None) -> Pooled:
     axes, n, every = pooled_axes(x, windows), window_size(windows), x.q
     for i, w in enumerate(windows, start=2):
         sums = linear_sums("average", (w.kernel, w.stride, w.padding, 0), axes[i], x.axes[i])
-        every = apply_map(every, i, forward_map(sums, axes[i]))
+        every = mapped(every, i, forward_map(sums, axes[i]))
     matched, shared = meetings(x, windows, axes)
     # pairs of entries of two windows: n² in all, of which ``shared`` are matched
     base = (every * n * n - matched * shared) / np.maximum(n * n - shared, 1e-9) if n > 1 else every

@@ -7,13 +7,15 @@ parts, cutting takes them away again.
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from depthscale.numerics.estimate import Array
-from depthscale.theory.axes import Axis, joint, part_pairs
+from depthscale.theory.axes import Axis, class_map, joint, mapped, part_pairs
 from depthscale.theory.moments import Shape, State, coarse, projected, refined, state
 
+LONGEST = 1024  # entries of an axis for which all pairs are looked at one by one
 MOST_PARTS = 8  # parts that an axis may have before the most alike are put together
 
 
@@ -38,12 +40,30 @@ def split(x: State, i: int, sizes: Shape) -> State:
     x = coarse(x, i) if axis.parts else projected(x, i, Axis(axis.n, axis.reach))
     axis = x.axes[i]
     near = Axis(inner, axis.reach)
-    within = np.take(x.q, range(near.classes), axis=i)
-    everything = np.tensordot(x.q, axis.pairs, ([i], [0]))
-    inside = outer * np.tensordot(within, near.pairs, ([i], [0]))
-    across = np.expand_dims((everything - inside) / (axis.n**2 - outer * inner**2), i)
-    q = np.stack([within, np.broadcast_to(across, within.shape)], axis=i)
-    return state(_placed(x.axes, i, 1, (Axis(outer), near)), q, x.mean, x.spread)
+    table = split_weights(axis, outer) if axis.reach > 1 and axis.n <= LONGEST else _exchangeable(axis, near)
+    both = np.stack([mapped(x.q, i, table[0]), mapped(x.q, i, table[1])], axis=i)
+    return state(_placed(x.axes, i, 1, (Axis(outer), near)), both, x.mean, x.spread)
+
+
+@lru_cache(maxsize=256)
+def split_weights(axis: Axis, outer: int) -> Array:
+    """What each class (outer the same or not, inner class) averages of the classes of an axis: (2, inner, axis)."""
+    inner = Axis(axis.n // outer, axis.reach)
+    whole = class_map(axis).reshape(outer, inner.n, outer, inner.n)
+    fine = class_map(inner)
+    out = np.zeros((2, inner.classes, axis.classes))
+    for o in range(outer):
+        for p in range(outer):
+            np.add.at(out[int(o != p)], (fine, whole[o, :, p, :]), 1.0)
+    return np.asarray(out / out.sum(axis=2, keepdims=True))
+
+
+def _exchangeable(axis: Axis, inner: Axis) -> Array:
+    """The same where distances across the outer axis are not followed: there everything else is averaged."""
+    own = np.zeros((inner.classes, axis.classes))
+    own[np.arange(inner.classes), np.minimum(np.arange(inner.classes), axis.classes - 1)] = 1.0
+    rest = axis.pairs - (axis.n // inner.n) * (inner.pairs @ own)
+    return np.stack([own, np.broadcast_to(rest / rest.sum(), own.shape)])
 
 
 def merge(x: State, i: int, last: int) -> State:

@@ -27,8 +27,9 @@ def slope_agreement(outer: ops.Activation, total: State, inner: ops.Activation, 
     f, phi = averages_of(outer), averages_of(inner)
     values = _values(h)
     rest = max((total.length - total.average**2) - (x.length - x.average**2), 0.0)
-    b = total.average - x.average + np.sqrt(rest) * copula.nodes()[::12]
-    weights = np.exp(-(copula.nodes()[::12] ** 2) / 2)
+    z = np.linspace(-6.0, 6.0, 60)  # symmetrical, and not at 0
+    b = total.average - x.average + np.sqrt(rest) * z
+    weights = np.exp(-(z**2) / 2)
     weights = weights / weights.sum()
     with np.errstate(all="ignore"):
         slopes = f.derivative((phi.f(values)[:, None] + b).ravel()).reshape(len(values), len(b))

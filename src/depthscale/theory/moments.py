@@ -40,7 +40,7 @@ from functools import cached_property
 import numpy as np
 
 from depthscale.numerics.estimate import Array
-from depthscale.theory.axes import Axis, joint, part_pairs, projection, refinement, row_weights
+from depthscale.theory.axes import Axis, joint, mapped, part_pairs, projection, refinement, row_weights, summed
 
 Shape = tuple[int, ...]
 
@@ -53,8 +53,10 @@ class State:
 
     ``spread`` is the relative variance of the tensor's own mean square about q in a network of finite width.
     ``grain``: of sums over few terms, 1/their number: units of one layer differ in length by this much (relative
-    variance 2·grain). ``law`` and ``kappa``: where x is not Gaussian but x = H(z) for a standard Gaussian z, H sampled
-    at ``copula.nodes()`` (averaged over edges and inside) and the correlations of z by class.
+    variance 2·grain); of a gradient behind a normalisation, the factor by which this is overrated in front of the
+    layer (0: none), whose weights are large where the length is. ``law`` and ``kappa``: where x is not Gaussian but
+    x = H(z) for a standard Gaussian z, H sampled at ``copula.nodes()`` (averaged over edges and inside) and the
+    correlations of z by class.
     ``gx``: of a gradient, E[(g x)_i (g x)_j] by class where that is not the product of the moments of g and of x.
     """
 
@@ -67,7 +69,7 @@ class State:
     kappa: Array | None = None
     gx: Array | None = None
 
-    @property
+    @cached_property
     def shape(self) -> Shape:
         """The tensor's shape."""
         return tuple(a.n for a in self.axes)
@@ -86,6 +88,11 @@ class State:
     def typed(self) -> bool:
         """Whether an axis tells edges apart."""
         return any(a.edge for a in self.axes)
+
+    @cached_property
+    def amplitude(self) -> tuple[Array, float]:
+        """See ``amplitudes``."""
+        return _amplitudes(self)
 
     @cached_property
     def length(self) -> float:
@@ -157,8 +164,9 @@ _SPLIT = 2.0**17 + 1
 
 def rounded(x: Array) -> Array:
     """x to 36 bits (1.5e-11 relative): repeated layers then reach their fixed point exactly, and caches know it."""
-    big = x * _SPLIT
-    out = np.asarray(big - (big - x))
+    with np.errstate(over="ignore", invalid="ignore"):
+        big = x * _SPLIT
+        out = np.asarray(big - (big - x))
     return out if np.isfinite(out).all() else x
 
 
@@ -178,9 +186,10 @@ def type_squares(x: State) -> Array:
     q = x.q
     for i, axis in enumerate(x.axes):
         if axis.edge:
-            q = np.take(q, range(axis.same), axis=i)
+            q = q[(slice(None),) * i + (slice(0, axis.same),)]
         else:
-            q = np.expand_dims(same_average(q, x.axes, i), i)
+            q = same_average(q, x.axes, i)
+            q = q.reshape((*q.shape[:i], 1, *q.shape[i:]))
     return np.maximum(q, 0.0)
 
 
@@ -214,12 +223,16 @@ def share_of_types(values: Array, axes: tuple[Axis, ...]) -> float:
 def _averaged(values: Array, axes: tuple[Axis, ...], i: int) -> Array:
     if values.shape[i] == 1:
         return np.asarray(np.take(values, 0, axis=i))
-    return np.asarray(np.tensordot(values, axes[i].shares, ([i], [0])))
+    return summed(values, axes[i].shares, i)
 
 
 def amplitudes(x: State) -> tuple[Array, float]:
     """s_i s_j by class for the size s of x at edges and inside (mean square 1), and the mean of s."""
-    if not x.typed:
+    return x.amplitude
+
+
+def _amplitudes(x: State) -> tuple[Array, float]:
+    if not x.typed or x.length <= 0:
         return np.ones((1,) * x.q.ndim), 1.0
     s = np.sqrt(type_squares(x) / max(x.length, 1e-300))
     return combined(s, x.axes, np.multiply), share_of_types(s, x.axes)
@@ -227,7 +240,7 @@ def amplitudes(x: State) -> tuple[Array, float]:
 
 def stationary(x: State) -> State:
     """x̃ = x/s: the state with the size of edges divided out."""
-    if not x.typed:
+    if not x.typed or x.length <= 0:
         return x
     pairs, mean = amplitudes(x)
     y = state(x.axes, x.q / np.maximum(pairs, 1e-300), x.mean / mean, x.spread)
@@ -236,7 +249,7 @@ def stationary(x: State) -> State:
 
 def modulated(x: State, like: State, power: float = 1.0) -> State:
     """x̃ times s^power, s the size of edges in ``like``."""
-    if not like.typed:
+    if not like.typed or like.length <= 0:
         return x
     s = np.sqrt(type_squares(like) / max(like.length, 1e-300)) ** power
     s = s / math.sqrt(max(share_of_types(s * s, like.axes), 1e-300))
@@ -273,9 +286,9 @@ def parts_shape(axes: tuple[Axis, ...]) -> tuple[int, ...]:
 def average_pairs(q: Array, axes: tuple[Axis, ...], over: tuple[int, ...], keep: bool = True) -> Array:
     """q averaged over all ordered pairs of entries of the axes ``over`` (their own pairs included)."""
     for i in sorted(over, reverse=True):
-        q = np.tensordot(q, axes[i].weights, ([i], [0]))
+        q = summed(q, axes[i].weights, i)
         if keep:
-            q = np.expand_dims(q, i)
+            q = q.reshape((*q.shape[:i], 1, *q.shape[i:]))
     return q
 
 
@@ -286,7 +299,7 @@ def centred(q: Array, axes: tuple[Axis, ...], over: tuple[int, ...]) -> Array:
         return q - mean  # every row has the same average
     rows = q
     for i in over:
-        rows = np.moveaxis(np.tensordot(row_weights(axes[i]), rows, ([1], [i])), 0, i)
+        rows = mapped(rows, i, row_weights(axes[i]))
     shape = tuple(a if i in over else Axis(1) for i, a in enumerate(axes))  # on the other axes rows are by class
     return np.asarray(q - _rows_of(rows, shape, over) + mean)
 
@@ -305,9 +318,10 @@ def _rows_of(rows: Array, axes: tuple[Axis, ...], over: tuple[int, ...]) -> Arra
 def same_average(q: Array, axes: tuple[Axis, ...], i: int) -> Array:
     """q where axis i agrees, averaged over its types; the axis disappears."""
     axis = axes[i]
+    front = (slice(None),) * i
     if axis.same == 1:
         return np.asarray(np.take(q, 0, axis=i))
-    return np.asarray(np.tensordot(np.take(q, range(axis.same), axis=i), axis.shares, ([i], [0])))
+    return summed(q[(*front, slice(0, axis.same))], axis.shares, i)
 
 
 def same_of_all(q: Array, axes: tuple[Axis, ...]) -> Array:
@@ -325,7 +339,7 @@ def projected(x: State, i: int, to: Axis) -> State:
     axis = x.axes[i]
     if axis == to:
         return x
-    q = np.moveaxis(np.tensordot(projection(axis, to), x.q, ([1], [i])), 0, i)
+    q = mapped(x.q, i, projection(axis, to))
     mean = np.asarray(x.average) if axis.parts else x.mean
     return state((*x.axes[:i], to, *x.axes[i + 1 :]), q, mean, x.spread)
 
@@ -427,7 +441,7 @@ def unbroadcast(g: State, axes: tuple[Axis, ...]) -> State:
     for i, axis in enumerate(g.axes):
         copied = i < extra or (axes[i - extra].n == 1 and axis.n > 1)
         if copied:
-            q = np.expand_dims(np.tensordot(q, axis.pairs, ([i], [0])), i)
+            q = np.expand_dims(summed(q, axis.pairs, i), i)
     q = q.reshape(q.shape[extra:])
     kept = tuple(g.axes[i + extra] if g.axes[i + extra].n == a.n else a for i, a in enumerate(axes))
     return state(kept, q, np.zeros(parts_shape(kept)))
@@ -438,6 +452,7 @@ def add_states(a: State | None, b: State) -> State:
     if a is None:
         return b
     x, y = aligned(a, b)
-    total = max(x.length * x.size + y.length * y.size, 1e-300)
-    spread = (x.spread * (x.length * x.size) ** 2 + y.spread * (y.length * y.size) ** 2) / total**2
+    one, two = x.length * x.size, y.length * y.size
+    share = one / (one + two) if one + two > 0 else 0.0
+    spread = x.spread * share**2 + y.spread * (1 - share) ** 2
     return state(common_axes((x, y)), x.q + y.q, np.zeros(parts_shape(x.axes)), spread)

@@ -9,7 +9,7 @@ from depthscale.graph.op import Op
 from depthscale.graph.parameters import ParameterSpec, Specs, parameters
 from depthscale.graph.rules import Rule
 from depthscale.numerics.estimate import Array
-from depthscale.theory.axes import Axis
+from depthscale.theory.axes import Axis, summed
 from depthscale.theory.moments import Shape, State, aligned, common_axes, same_average, state
 
 
@@ -77,7 +77,7 @@ def summed_pairs(a: State, b: State, keep: tuple[int, ...] = ()) -> float:
         if i in keep:
             q = same_average(q, (axes[i],) * (i + 2), i + 1)
         else:
-            q = np.tensordot(q, axes[i].pairs, ([i + 1], [0]))
+            q = summed(q, axes[i].pairs, i + 1)
     return significant(float(q[0]), float(q[1]))
 
 

@@ -42,14 +42,13 @@ class _Cache:
         self._size = size
 
     def get(self, key: Any, compute: Callable[[], T]) -> T:
-        try:
-            value: T = self._table[key]
-        except KeyError:
-            value = self._table[key] = compute()
-            if len(self._table) > self._size:
-                self._table.popitem(last=False)
-            return value
-        self._table.move_to_end(key)
+        if key in self._table:
+            self._table.move_to_end(key)
+            found: T = self._table[key]
+            return found
+        value = self._table[key] = compute()
+        if len(self._table) > self._size:
+            self._table.popitem(last=False)
         return value
 
     def clear(self) -> None:
@@ -190,6 +189,8 @@ class Backward:
         if node.op.function in ("identity", "affine", "neg"):
             return None
         op, x = node.op, self.states[source]
+        if averages_of(op).homogeneous and node.name not in self.fused:
+            return through(g, x, self.states[node.name].q)  # x φ'(x) is φ(x)
         return _cache.get(("met", op, g.key, x.key), lambda: through(g, x, slope_times_classes(averages_of(op), x)))
 
     def _meeting_fused(self, plan: Fused, g: State) -> State | None:

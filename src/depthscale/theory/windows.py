@@ -163,8 +163,3 @@ def forward_map(sums: Array, out: Axis) -> Array:
 def backward_map(sums: Array, axis: Axis) -> Array:
     """(E, D): what multiplies the moments of the output's gradient."""
     return sums.T / np.maximum(axis.pairs, 1e-300)[:, None]
-
-
-def apply_map(q: Array, i: int, coefficients: Array) -> Array:
-    """q with its dimension i (E classes) replaced by ``coefficients`` (D, E) times it."""
-    return np.asarray(np.moveaxis(np.tensordot(q, coefficients, ([i], [1])), -1, i))
