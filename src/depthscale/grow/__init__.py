@@ -1,0 +1,1 @@
+"""Networks whose structure grows, is pruned and is rewired while they learn."""
