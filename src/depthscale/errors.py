@@ -27,3 +27,7 @@ class TheoryError(DepthscaleError):
 
 class TrainingError(DepthscaleError):
     """Training cannot start or go on as asked."""
+
+
+class SearchError(DepthscaleError):
+    """A search space, a strategy or a table cannot be used as asked."""
