@@ -5,24 +5,12 @@ import pytest
 
 from depthscale.graph import ops
 from depthscale.graph.op import Op
+from depthscale.theory.align import add_states, aligned, coarse, refine, unbroadcast
 from depthscale.theory.axes import Axis, class_map, describe, lookup, projection, refinement, types
 from depthscale.theory.backward import backward
 from depthscale.theory.forward import Setting, forward
 from depthscale.theory.index_algebra import cut, join, reshape, simplify
-from depthscale.theory.moments import (
-    State,
-    add_states,
-    aligned,
-    average_pairs,
-    centred,
-    coarse,
-    modulated,
-    refine,
-    rounded,
-    state,
-    stationary,
-    unbroadcast,
-)
+from depthscale.theory.moments import State, average_pairs, centred, modulated, rounded, state, stationary
 from depthscale.theory.windows import Window, every_sums, same_sums, taps
 from tests.theory.dense import classes_of, linear_matrix, matrix_of, random_state
 

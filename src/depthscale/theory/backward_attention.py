@@ -14,10 +14,11 @@ import numpy as np
 
 from depthscale.graph import ops
 from depthscale.numerics.estimate import Array
+from depthscale.theory.align import aligned, coarse, unbroadcast
 from depthscale.theory.axes import Axis
 from depthscale.theory.forward_attention import LARGE_LOGITS, attention_weights
 from depthscale.theory.forward_contraction import contract
-from depthscale.theory.moments import State, aligned, coarse, unbroadcast
+from depthscale.theory.moments import State
 from depthscale.theory.rules import Pulled, Setting, backward, gradient
 
 

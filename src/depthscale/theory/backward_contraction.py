@@ -7,6 +7,7 @@ import numpy as np
 from depthscale.graph import ops
 from depthscale.graph.op import Op
 from depthscale.numerics.estimate import Array
+from depthscale.theory.align import coarse, unbroadcast, without_parts
 from depthscale.theory.axes import REACH, Axis, mapped
 from depthscale.theory.forward_contraction import (
     Maps,
@@ -21,7 +22,7 @@ from depthscale.theory.forward_contraction import (
     transposed_windows,
     weight_classes,
 )
-from depthscale.theory.moments import State, coarse, same_average, unbroadcast, without_parts
+from depthscale.theory.moments import State, same_average
 from depthscale.theory.rules import Pulled, Setting, backward, gradient, ones_like, significant, specs_of, summed_pairs
 from depthscale.theory.windows import Window, every_sums, same_sums
 

@@ -9,6 +9,7 @@ from depthscale.graph import ops
 from depthscale.numerics.estimate import Array
 from depthscale.theory import copula
 from depthscale.theory.activations import Activation
+from depthscale.theory.align import aligned, common_axes, unbroadcast
 from depthscale.theory.forward_contraction import gaussian_spread
 from depthscale.theory.forward_elementwise import (
     averages_of,
@@ -19,7 +20,7 @@ from depthscale.theory.forward_elementwise import (
     prelu,
     standard,
 )
-from depthscale.theory.moments import State, aligned, common_axes, unbroadcast
+from depthscale.theory.moments import State
 from depthscale.theory.resolve import activation
 from depthscale.theory.rules import Pulled, Setting, backward, gradient, specs_of, summed_pairs
 

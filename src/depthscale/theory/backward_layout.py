@@ -4,10 +4,11 @@ import numpy as np
 
 from depthscale.graph import ops
 from depthscale.graph.op import Op
+from depthscale.theory.align import coarse, projected, unbroadcast, without_parts
 from depthscale.theory.axes import REACH, Axis, mapped, part_pairs
 from depthscale.theory.forward_layout import pads_of, slice_range
 from depthscale.theory.index_algebra import cut, drop_one, permute, reshape, split_one
-from depthscale.theory.moments import State, coarse, projected, unbroadcast, without_parts
+from depthscale.theory.moments import State
 from depthscale.theory.rules import Pulled, Setting, backward, gradient
 from depthscale.theory.windows import backward_map, linear_sums
 

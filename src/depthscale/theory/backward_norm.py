@@ -16,10 +16,11 @@ import numpy as np
 
 from depthscale.graph import ops
 from depthscale.graph.op import Op
+from depthscale.theory.align import aligned, coarse
 from depthscale.theory.forward_elementwise import law_factor
 from depthscale.theory.forward_norm import Plan, grouped, normalise, plan
 from depthscale.theory.index_algebra import merge, split
-from depthscale.theory.moments import State, aligned, average_pairs, centred, coarse
+from depthscale.theory.moments import State, average_pairs, centred
 from depthscale.theory.rules import Pulled, Setting, backward, gradient, ones_like, specs_of, summed_pairs
 
 

@@ -14,6 +14,7 @@ from depthscale.graph import ops
 from depthscale.numerics.estimate import Array
 from depthscale.theory import copula, maxima
 from depthscale.theory.activations import Activation
+from depthscale.theory.align import coarse, projected, refined, without_parts
 from depthscale.theory.axes import REACH, Axis, joint, mapped
 from depthscale.theory.backward_layout import along_back
 from depthscale.theory.forward_elementwise import standard
@@ -26,17 +27,7 @@ from depthscale.theory.forward_pool import (
     type_shares,
     window_size,
 )
-from depthscale.theory.moments import (
-    State,
-    amplitudes,
-    coarse,
-    projected,
-    refined,
-    same_class,
-    state,
-    stationary,
-    without_parts,
-)
+from depthscale.theory.moments import State, amplitudes, same_class, state, stationary
 from depthscale.theory.rules import Pulled, Setting, backward, gradient
 from depthscale.theory.windows import Window, backward_map, linear_sums
 

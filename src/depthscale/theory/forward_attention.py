@@ -15,8 +15,9 @@ import numpy as np
 
 from depthscale.graph import ops
 from depthscale.numerics.estimate import Array
+from depthscale.theory.align import aligned, coarse, refine
 from depthscale.theory.forward_contraction import as_gaussian, contract
-from depthscale.theory.moments import State, aligned, coarse, refine, state
+from depthscale.theory.moments import State, state
 from depthscale.theory.rules import Setting, forward
 
 LARGE_LOGITS = 100.0  # variance beyond which softmax is extrapolated

@@ -14,8 +14,9 @@ from depthscale.graph import ops
 from depthscale.graph.op import Op
 from depthscale.graph.shapes import infer
 from depthscale.numerics.estimate import Array
+from depthscale.theory.align import aligned, coarse, common_axes, without_parts
 from depthscale.theory.axes import REACH, Axis, mapped
-from depthscale.theory.moments import State, aligned, coarse, common_axes, state, without_parts
+from depthscale.theory.moments import State, state
 from depthscale.theory.rules import Setting, forward, law_classes, shapes_of, specs_of
 from depthscale.theory.windows import (
     Window,

@@ -17,13 +17,12 @@ from depthscale.graph import ops
 from depthscale.numerics.estimate import Array
 from depthscale.theory import copula
 from depthscale.theory.activations import Activation
+from depthscale.theory.align import aligned, common_axes
 from depthscale.theory.forward_contraction import expand_same, gaussian_spread
 from depthscale.theory.moments import (
     State,
-    aligned,
     along_axis,
     amplitudes,
-    common_axes,
     ends_of,
     modulated,
     parts_shape,

@@ -4,9 +4,10 @@ import numpy as np
 
 from depthscale.graph import ops
 from depthscale.graph.shapes import infer
+from depthscale.theory.align import coarse
 from depthscale.theory.axes import REACH, Axis, mapped
 from depthscale.theory.index_algebra import cut, drop_one, join, merge, permute, reshape, split_one
-from depthscale.theory.moments import Shape, State, coarse, state
+from depthscale.theory.moments import Shape, State, state
 from depthscale.theory.rules import Setting, forward
 from depthscale.theory.windows import forward_map, linear_sums, matrix
 

@@ -16,10 +16,11 @@ import numpy as np
 from depthscale.graph import ops
 from depthscale.graph.op import Op
 from depthscale.numerics.estimate import Array
+from depthscale.theory.align import coarse
 from depthscale.theory.axes import Axis, mapped, projection, summed
 from depthscale.theory.forward_elementwise import law_factor
 from depthscale.theory.index_algebra import merge, split
-from depthscale.theory.moments import State, along_axis, centred, coarse, combined, same_average, state
+from depthscale.theory.moments import State, along_axis, centred, combined, same_average, state
 from depthscale.theory.rules import Setting, forward, specs_of
 
 

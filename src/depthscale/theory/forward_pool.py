@@ -12,6 +12,7 @@ from depthscale.graph.shapes import infer
 from depthscale.numerics.estimate import Array
 from depthscale.theory import copula, maxima
 from depthscale.theory.activations import Activation
+from depthscale.theory.align import coarse, without_parts
 from depthscale.theory.axes import REACH, Axis, distances, mapped, types
 from depthscale.theory.forward_elementwise import standard
 from depthscale.theory.forward_layout import along
@@ -20,12 +21,10 @@ from depthscale.theory.moments import (
     along_axis,
     amplitudes,
     average_pairs,
-    coarse,
     modulated,
     same_class,
     state,
     stationary,
-    without_parts,
 )
 from depthscale.theory.rules import Setting, forward
 from depthscale.theory.windows import Window, forward_map, linear_sums, tap_index

@@ -12,8 +12,9 @@ from functools import lru_cache
 import numpy as np
 
 from depthscale.numerics.estimate import Array
+from depthscale.theory.align import coarse, projected, refined
 from depthscale.theory.axes import Axis, class_map, joint, mapped, part_pairs
-from depthscale.theory.moments import Shape, State, coarse, projected, refined, state
+from depthscale.theory.moments import Shape, State, state
 
 LONGEST = 1024  # entries of an axis for which all pairs are looked at one by one
 MOST_PARTS = 8  # parts that an axis may have before the most alike are put together

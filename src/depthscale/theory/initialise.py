@@ -13,6 +13,7 @@ An activation without a critical point (a sigmoid, say) keeps the laws that it h
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -173,41 +174,19 @@ def _reaches(graph: Graph, name: str) -> bool:
 def _is_branch(graph: Graph, node: Node) -> bool:
     """Whether a layer that feeds a sum ends a branch, rather than projecting what goes around it.
 
-    A projection reads what the branch begins with; the end of a branch reads something that it does not.
+    Branches are the deepest way into their sum; a projection has fewer weighted layers before it.
     """
+    depth = _depths(graph)
     total = node
     while not isinstance(total.op, ops.Add):
         total = graph[graph.consumers[total.name][0]]
-    others = [s for s in total.inputs if node.name not in _ancestors(graph, s)]
-    own = _origin(graph, node)
-    return not any(_deeper(graph, other, own) for other in others)
+    return depth[node.name] == max(depth[source] for source in total.inputs)
 
 
-def _origin(graph: Graph, node: Node) -> str:
-    return node.inputs[0]
-
-
-def _deeper(graph: Graph, other: str, origin: str) -> bool:
-    """Whether the other way into a sum also starts at ``origin`` and does more on the way: then this one projects."""
-    path = _ancestors(graph, other)
-    return origin in path and any(isinstance(graph[n].op, _LAYERS) and _comes_after(graph, n, origin) for n in path)
-
-
-def _comes_after(graph: Graph, name: str, origin: str) -> bool:
-    return origin in _ancestors(graph, name) and name != origin
-
-
-@lru_cache(maxsize=4096)
-def _ancestors(graph: Graph, name: str) -> frozenset[str]:
-    """A node and everything that it depends on."""
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        current = waiting.pop()
-        if current not in found:
-            found.add(current)
-            waiting.extend(graph[current].inputs)
-    return frozenset(found)
+@lru_cache(maxsize=64)
+def _depths(graph: Graph) -> Mapping[str, int]:
+    """Weighted layers on the longest path to each node, its own included."""
+    return graph.fold(lambda op, *depths: max(depths, default=0) + isinstance(op, _LAYERS))
 
 
 def _law(graph: Graph, node: Node, sw2: float) -> Law:

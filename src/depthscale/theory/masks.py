@@ -10,8 +10,9 @@ import numpy as np
 from depthscale.graph import ops
 from depthscale.numerics.estimate import Array
 from depthscale.theory import copula
+from depthscale.theory.align import aligned
 from depthscale.theory.forward_elementwise import averages_of, standard
-from depthscale.theory.moments import State, aligned, state
+from depthscale.theory.moments import State, state
 
 
 def _values(x: State) -> Array:

@@ -9,8 +9,9 @@ from depthscale.graph.op import Op
 from depthscale.graph.parameters import ParameterSpec, Specs, parameters
 from depthscale.graph.rules import Rule
 from depthscale.numerics.estimate import Array
+from depthscale.theory.align import aligned, common_axes
 from depthscale.theory.axes import Axis, summed
-from depthscale.theory.moments import Shape, State, aligned, common_axes, same_average, state
+from depthscale.theory.moments import Shape, State, same_average, state
 
 
 @dataclass(frozen=True)

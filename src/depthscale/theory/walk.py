@@ -16,6 +16,7 @@ from depthscale.graph.graph import Graph, Node, located
 from depthscale.graph.op import Op
 from depthscale.graph.parameters import owner, parameters
 from depthscale.numerics.estimate import Array
+from depthscale.theory.align import add_states, aligned, coarse
 from depthscale.theory.backward import backward
 from depthscale.theory.backward_elementwise import slope_times_classes, through, through_function
 from depthscale.theory.backward_pool import max_pool_back
@@ -27,7 +28,7 @@ from depthscale.theory.fusion import Fused, averages_of_expression
 from depthscale.theory.index_algebra import simplify
 from depthscale.theory.inputs import InputStats
 from depthscale.theory.masks import bonus, slope_agreement
-from depthscale.theory.moments import State, add_states, aligned, coarse, same_class
+from depthscale.theory.moments import State, same_class
 from depthscale.theory.rules import Pulled, Setting, gradient, ones_like, summed_pairs
 
 T = TypeVar("T")
