@@ -7,6 +7,7 @@ import typer
 from depthscale import __version__
 from depthscale.cli.build import build
 from depthscale.cli.design import design
+from depthscale.cli.figure import figure
 from depthscale.cli.phase import phase
 from depthscale.cli.train import train
 from depthscale.cli.zoo import zoo
@@ -37,5 +38,5 @@ def options(
     """What holds for every verb."""
 
 
-for verb in (design, train, phase, zoo, build):
+for verb in (design, train, phase, zoo, figure, build):
     app.command()(verb)
