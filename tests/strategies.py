@@ -56,7 +56,7 @@ def activations(draw):
 
 @st.composite
 def _vector_op(draw, x: Wire):
-    kind = draw(st.sampled_from(["linear", "norm", "act", "drop", "split", "softmax"]))
+    kind = draw(st.sampled_from(["linear", "norm", "act", "drop", "split", "take", "softmax"]))
     if kind == "linear":
         return ops.Linear(draw(st.integers(1, 6)), draw(LAWS), draw(st.sampled_from([None, laws.ZERO])))
     if kind == "norm":
@@ -65,6 +65,8 @@ def _vector_op(draw, x: Wire):
         return draw(activations())
     if kind == "split":
         return ops.Slice(-1, 0, draw(st.integers(1, x.shape[-1])))
+    if kind == "take":
+        return ops.Take(-1, tuple(draw(st.lists(st.integers(0, x.shape[-1] - 1), min_size=1, max_size=6))))
     return ops.Dropout(0.1) if kind == "drop" else ops.Softmax()
 
 

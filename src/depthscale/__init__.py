@@ -24,8 +24,8 @@ _PUBLIC: dict[str, str] = {
     "propagate": "depthscale.theory.propagate",
     "DepthscaleError": "depthscale.errors",
 }
-# rooms; build and design are called like functions
-_MODULES: frozenset[str] = frozenset({"build", "design", "zoo"})
+# rooms; build, capture and design are called like functions
+_MODULES: frozenset[str] = frozenset({"build", "capture", "design", "zoo"})
 
 
 def __getattr__(name: str) -> Any:

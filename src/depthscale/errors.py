@@ -31,3 +31,7 @@ class TrainingError(DepthscaleError):
 
 class SearchError(DepthscaleError):
     """A search space, a strategy or a table cannot be used as asked."""
+
+
+class CaptureError(GraphError):
+    """A torch model cannot be read as a graph; the message names the operation and the place."""

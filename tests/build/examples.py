@@ -197,6 +197,12 @@ CASES: list[Case] = [
         (TOKENS,),
         lambda p, x: torch.cat([torch.full((B, 6, 1), 3.0), torch.cat([x[:, 1:], torch.full((B, 2, 6), 3.0)], 1)], 2),
     ),
+    Case(ops.Take(1, (2, 0, 2)), (TOKENS,), lambda p, x: torch.stack([x[:, 2], x[:, 0], x[:, 2]], 1)),
+    Case(
+        ops.Softmax(causal=True),
+        ((3, 4, 4),),
+        lambda p, x: x.exp().tril() / x.exp().tril().sum(-1, keepdim=True),
+    ),
     Case(ops.Roll((1, -2), (1, 2)), (TOKENS,), lambda p, x: x[:, [4, 0, 1, 2, 3]][:, :, [2, 3, 4, 5, 0, 1]]),
     Case(ops.Upsample((2, 1)), (IMAGE,), lambda p, x: torch.stack([x, x], 3).view(B, 4, 12, 6)),
     Case(

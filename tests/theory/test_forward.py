@@ -169,6 +169,17 @@ def test_causal_rows_average_over_their_lengths() -> None:
     assert y.length == pytest.approx(np.mean(1 / np.arange(1, 25)), rel=2e-2)
 
 
+def test_masked_softmax_averages_over_what_it_sees() -> None:
+    logits = independent((Axis(2), Axis(1), Axis(24), Axis(24)), 1e-9)
+    y = forward(ops.Softmax(causal=True), Setting(2), logits)
+    assert y.length * 24 == pytest.approx(np.mean(1 / np.arange(1, 25)), rel=2e-2)
+    y = forward(ops.Softmax(visible=6), Setting(2), logits)
+    assert y.length * 24 == pytest.approx(1 / 6, rel=1e-3)
+    tokens = independent((Axis(2), Axis(1), Axis(24), Axis(16)), 1.0)
+    y = forward(ops.Attention(visible=6), Setting(2), tokens.with_q(tokens.q * 1e-9), tokens, tokens)
+    assert y.length == pytest.approx(1 / 6, rel=1e-3)
+
+
 def test_embedding_knows_that_places_may_hold_the_same_token() -> None:
     b = Builder()
     x = b.input(10, dtype="int").then(ops.Embedding(20, 8, laws.Normal(2.0)))

@@ -69,6 +69,8 @@ LAYOUT: list[tuple[Op, tuple[Axis, ...]]] = [
     (ops.Slice(1, 0, 6, 2), _axes(Axis(2), Axis(6, 3))),
     (ops.Slice(1, 0, 4), _axes(Axis(2), Axis(6, parts=(1, 3, 2)))),
     (ops.Select(1, 0), _axes(Axis(2), Axis(6, parts=(1, 3, 2)), Axis(3))),
+    (ops.Take(1, (2, 0, 2, 3)), _axes(Axis(2), Axis(6))),
+    (ops.Take(-1, (1,)), _axes(Axis(2), Axis(6, 3))),
     (ops.Pad((1, 2)), _axes(Axis(2), Axis(4))),
     (ops.Pad((1, 1)), _axes(Axis(2), Axis(2), Axis(5, 3))),
     (ops.Reduce("mean", (2, 3)), _axes(Axis(2), Axis(2), Axis(4, 3, edge=True), Axis(3, 3))),

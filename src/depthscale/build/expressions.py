@@ -247,6 +247,8 @@ def _(op: Op, at: Site) -> str:
 
 @expression.register(ops.Softmax)
 def _(op: ops.Softmax, at: Site) -> str:
+    if op.causal:
+        return f"causal_logits({at.args[0]}).softmax(-1)"
     return f"{at.x}.softmax({op.axis})"
 
 
@@ -348,6 +350,11 @@ def _(op: ops.Slice, at: Site) -> str:
 @expression.register(ops.Select)
 def _(op: ops.Select, at: Site) -> str:
     return _index(at, op.axis, str(op.index))
+
+
+@expression.register(ops.Take)
+def _(op: ops.Take, at: Site) -> str:
+    return _index(at, op.axis, f"[{', '.join(map(str, op.index))}]")
 
 
 @expression.register(ops.Pad)

@@ -48,4 +48,10 @@ def causal(mask: Tensor, q: Tensor, k: Tensor) -> Tensor:
     return mask & past if mask.dtype == torch.bool else mask.masked_fill(~past, float("-inf"))
 
 
-__all__ = ["F", "Fixed", "Tensors", "causal", "drop_path", "without"]
+def causal_logits(x: Tensor) -> Tensor:
+    """Logits of which row i keeps the entries up to i."""
+    past = torch.ones(x.shape[-2:], dtype=torch.bool, device=x.device).tril()
+    return x.masked_fill(~past, float("-inf"))
+
+
+__all__ = ["F", "Fixed", "Tensors", "causal", "causal_logits", "drop_path", "without"]

@@ -162,6 +162,18 @@ class Pad(Op):
 
 
 @dataclass(frozen=True)
+class Take(Op):
+    """The entries of ``axis`` at given indices, in any order and as often as they are named."""
+
+    axis: int = 1
+    index: Ints = (0,)
+
+    def __post_init__(self) -> None:
+        self._ints("index", least=0)
+        self._need(len(self.index) >= 1, "at least one index", self.index)
+
+
+@dataclass(frozen=True)
 class Roll(Op):
     """Cyclic shift of ``axes`` by ``shifts`` (shifted windows)."""
 

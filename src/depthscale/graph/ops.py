@@ -32,6 +32,7 @@ from depthscale.graph.layout import (
     Slice as Slice,
     Squeeze as Squeeze,
     Stack as Stack,
+    Take as Take,
     Unflatten as Unflatten,
     Unsqueeze as Unsqueeze,
     Upsample as Upsample,
@@ -162,16 +163,19 @@ class MatMul(Op):
 class Attention(Op):
     """softmax(q kᵀ · scale) v over inputs q, k, v (and a mask) of shape (B, heads, tokens, width).
 
-    ``scale`` of 0 stands for 1/√width.
+    ``scale`` of 0 stands for 1/√width. ``visible``: keys that a row sees on average where a fixed mask, known by
+    nothing else, hides the others (0: all of them); a built module sees all.
     """
 
     arity = (3, 4)
     causal: bool = False
     scale: float = 0.0
     dropout: float = 0.0
+    visible: int = 0
 
     def __post_init__(self) -> None:
         self._need(0 <= self.dropout < 1, "dropout in [0, 1)", self.dropout)
+        self._need(self.visible >= 0, "visible to be 0 or more", self.visible)
 
 
 @dataclass(frozen=True)
@@ -327,9 +331,18 @@ class Divide(Op):
 
 @dataclass(frozen=True)
 class Softmax(Op):
-    """exp(x)/Σexp(x) along ``axis``."""
+    """exp(x)/Σexp(x) along ``axis``.
+
+    ``causal``: row i of the last two axes sees the entries up to i; ``visible``: as in Attention.
+    """
 
     axis: int = -1
+    causal: bool = False
+    visible: int = 0
+
+    def __post_init__(self) -> None:
+        self._need(not self.causal or self.axis == -1, "axis −1 where it is causal", self.axis)
+        self._need(self.visible >= 0, "visible to be 0 or more", self.visible)
 
 
 @dataclass(frozen=True)
@@ -384,6 +397,7 @@ WITHOUT_PARAMETERS: tuple[type[Op], ...] = (
     Expand,
     Slice,
     Select,
+    Take,
     Pad,
     Roll,
     Upsample,

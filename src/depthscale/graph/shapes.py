@@ -244,6 +244,13 @@ def _(op: ops.Select, x: Shape) -> Shape:
     return (*x[:axis], *x[axis + 1 :])
 
 
+@infer.register(ops.Take)
+def _(op: ops.Take, x: Shape) -> Shape:
+    axis = axis_of(op, op.axis, x)
+    need(op, max(op.index) < x[axis], f"entries up to {max(op.index)} along axis {op.axis}", x)
+    return (*x[:axis], len(op.index), *x[axis + 1 :])
+
+
 @infer.register(ops.Pad)
 def _(op: ops.Pad, x: Shape) -> Shape:
     out = list(x)

@@ -63,7 +63,13 @@ def softmax_back(g: State, x: State, i: int, n: int | None = None) -> State:
 
 @backward.register(ops.Softmax)
 def _(op: ops.Softmax, setting: Setting, g: State, y: State, x: State) -> Pulled:
-    return Pulled((softmax_back(g, x, op.axis % len(x.axes)),), {})
+    i = op.axis % len(x.axes)
+    return Pulled((softmax_back(g, x, i, _taking_part(op, x.axes[i].n)),), {})
+
+
+def _taking_part(op: ops.Softmax | ops.Attention, n: int) -> int:
+    """Entries of a row that a mask leaves, on average."""
+    return max((n + 1) // 2, 1) if op.causal else min(op.visible or n, n)
 
 
 @backward.register(ops.Attention)
@@ -77,8 +83,7 @@ def _(
     gv = _to_values(g, s, kept, same, v)
     ga = contract(g, v, -1, -1)  # (B, heads, T, S)
     last = len(s.axes) - 1
-    length = s.axes[last].n if not op.causal else max((s.axes[last].n + 1) // 2, 1)
-    gs = softmax_back(ga, s, last, length)
+    gs = softmax_back(ga, s, last, _taking_part(op, s.axes[last].n))
     scale = op.scale or q.axes[-1].n ** -0.5
     gs = gs.with_q(gs.q * scale**2)
     gq, gk = contract(gs, k, -1, -2), contract(gs, q, -2, -2)

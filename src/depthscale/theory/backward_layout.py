@@ -71,6 +71,19 @@ def _(op: ops.Select, setting: Setting, g: State, y: State, x: State) -> Pulled:
     return Pulled((placed(split_one(g, axis), axis, x.axes[axis], kept),), {})
 
 
+@backward.register(ops.Take)
+def _(op: ops.Take, setting: Setting, g: State, y: State, x: State) -> Pulled:
+    i = op.axis % len(g.axes)
+    g = coarse(g, i)
+    n = x.axes[i].n
+    times = np.bincount(op.index, minlength=n).astype(float)
+    same, other = np.take(g.q, 0, axis=i), np.take(g.q, g.q.shape[i] - 1, axis=i)
+    own = times.mean() * same + (times * (times - 1)).mean() * other
+    far = (times.sum() ** 2 - (times**2).sum()) / max(n * (n - 1), 1) * other
+    axes = (*g.axes[:i], Axis(n), *g.axes[i + 1 :])
+    return Pulled((gradient(axes, np.stack([own, far][: axes[i].classes], axis=i)),), {})
+
+
 @backward.register(ops.Roll)
 def _(op: ops.Roll, setting: Setting, g: State, y: State, x: State) -> Pulled:
     return Pulled((g,), {})

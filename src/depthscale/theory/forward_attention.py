@@ -68,7 +68,7 @@ def _(op: ops.Softmax, setting: Setting, x: State) -> State:
     i = op.axis % len(x.axes)
     x = coarse(x, i)
     n = x.axes[i].n
-    same = row_weights(x, i)
+    same = _causal_rows(x) if op.causal else row_weights(x, i, min(op.visible, n) or None)
     rows = [same / n] if n == 1 else [same / n, (1 - same) / (n * (n - 1))]
     mean = np.full(x.mean.shape, 1.0 / n)
     return state(x.axes, np.stack(rows, axis=i), mean, 0.0)
@@ -90,7 +90,7 @@ def attention_weights(
         lifted = aligned(s, mask)
         s = s.with_q(lifted[0].q + lifted[1].q)
     if not op.causal:
-        return s, row_weights(s, len(s.axes) - 1)
+        return s, row_weights(s, len(s.axes) - 1, min(op.visible, s.axes[-1].n) or None)
     return s, _causal_rows(s)
 
 

@@ -68,6 +68,18 @@ def _(op: ops.Select, setting: Setting, x: State) -> State:
     return drop_one(cut(x, axis, kept.start, 1), axis)
 
 
+@forward.register(ops.Take)
+def _(op: ops.Take, setting: Setting, x: State) -> State:
+    i = op.axis % len(x.axes)
+    x = coarse(x, i)
+    n = len(op.index)
+    again = float((np.bincount(op.index) ** 2).sum() - n) / max(n * (n - 1), 1)  # pairs of places of one entry
+    same, other = np.take(x.q, 0, axis=i), np.take(x.q, x.q.shape[i] - 1, axis=i)
+    rows = [same, again * same + (1 - again) * other]
+    axes = (*x.axes[:i], Axis(n), *x.axes[i + 1 :])
+    return state(axes, np.stack(rows[: axes[i].classes], axis=i), x.mean, x.spread)
+
+
 @forward.register(ops.Roll)
 def _(op: ops.Roll, setting: Setting, x: State) -> State:
     return x

@@ -42,6 +42,7 @@ _CARRIES = (  # ops that leave a signal's size roughly as it is
     ops.Pad,
     ops.Upsample,
     ops.Roll,
+    ops.Take,
 )
 _SCALES = (ops.Scale,)
 _LAYERS = (ops.Linear, ops.Conv)

@@ -27,6 +27,7 @@ _HELPERS = (
     "without",
     "drop_path",
     "causal",
+    "causal_logits",
     "put",
     "at",
 )

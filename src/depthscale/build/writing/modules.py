@@ -15,7 +15,22 @@ from depthscale.build.writing.templates import layer_text
 from depthscale.graph import ops
 
 # what the bodies of functions use themselves
-_USED = {"F", "_", "at", "causal", "drop_path", "float", "getattr", "i", "nn", "range", "self", "str", "torch"}
+_USED = {
+    "F",
+    "_",
+    "at",
+    "causal",
+    "causal_logits",
+    "drop_path",
+    "float",
+    "getattr",
+    "i",
+    "nn",
+    "range",
+    "self",
+    "str",
+    "torch",
+}
 _TAKEN = {*dir(nn.ModuleDict()), *dir(nn.Sequential()), "training"}
 
 
