@@ -1,13 +1,15 @@
 """One training loop for any Graph or module: budgets, schedules, checkpoints that resume bit for bit, divergence
 traced to its layer.
 
-``fit`` is the one-call door, ``Trainer`` the same as an object that can be paused, continued and given more.
+``fit`` is the one-call door, ``Trainer`` the same as an object that can be paused, continued and given more;
+``train_ensemble`` trains many networks of one graph at once.
 """
 
 from depthscale.train.augment import Augment
 from depthscale.train.checkpoint import State, read_checkpoint, write_checkpoint
 from depthscale.train.config import Budget, TrainConfig
 from depthscale.train.divergence import Divergence
+from depthscale.train.ensemble import EnsembleResult, Member, MemberResult, train_ensemble
 from depthscale.train.evaluate import ClassificationMetrics, Metrics, RegressionMetrics, evaluate, predict
 from depthscale.train.fit import fit, suggest
 from depthscale.train.result import EpochReport, TrainResult
@@ -18,7 +20,10 @@ __all__ = [
     "Budget",
     "ClassificationMetrics",
     "Divergence",
+    "EnsembleResult",
     "EpochReport",
+    "Member",
+    "MemberResult",
     "Metrics",
     "RegressionMetrics",
     "State",
@@ -30,5 +35,6 @@ __all__ = [
     "predict",
     "read_checkpoint",
     "suggest",
+    "train_ensemble",
     "write_checkpoint",
 ]
