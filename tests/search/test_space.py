@@ -1,3 +1,4 @@
+import itertools
 import math
 from collections import Counter
 
@@ -8,8 +9,8 @@ from scipy import stats
 from depthscale import zoo
 from depthscale.errors import SearchError
 from depthscale.graph import Graph
-from depthscale.search.space import Choice, Dice, Range, Script, Space, as_space
-from depthscale.search.spaces import names, space
+from depthscale.search.space import Choice, Dice, Range, Script, Space, as_space, within
+from depthscale.search.spaces import space
 
 
 def chain(decide):
@@ -17,6 +18,11 @@ def chain(decide):
     depth = decide("depth", [1, 2, 3])
     widths = [decide(f"width{i}", [4, 8]) for i in range(depth)]
     return zoo.mlp((5, *widths, 2), "relu")
+
+
+def widths():
+    """All of its networks."""
+    return [w for n in (1, 2, 3) for w in itertools.product([4, 8], repeat=n)]
 
 
 class TestSpace:
@@ -149,12 +155,13 @@ class TestNasBench201:
             expected = 73_306 + 28_000 * ops.count("nor_conv_1x1") + 243_040 * ops.count("nor_conv_3x3")
             assert s.graph(found.architecture).cost().parameters == expected
 
-    def test_every_space_draws_networks(self):
-        for name in names():
-            s = space(name)
-            for seed in range(3):
-                found = s.sample(np.random.default_rng(seed))
-                assert s.graph(found.architecture).shapes()
+    def test_what_makes_no_network_is_no_draw(self):
+        s = within(as_space(chain), 60)  # 5-8-2 has 66 parameters, 5-4-4-2 has 54
+        assert s.count() == sum(zoo.mlp((5, *w, 2), "relu").cost().parameters <= 60 for w in widths())
+        assert len(list(s.distinct(np.random.default_rng(0), tries=300))) == s.count()
+        assert {d.architecture.key for d in s.uniform(np.random.default_rng(0), 50)} <= {
+            d.architecture.key for d in s.everything()
+        }
 
     def test_identity_may_be_anything(self):
         s = Space("one", lambda d: d("x", [1, 2]), lambda a: zoo.mlp((5, a, 2)))

@@ -11,12 +11,13 @@ strategy, a list of answers written down earlier) is a ``Decider``; the function
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import numpy as np
 
-from depthscale.errors import DepthscaleError, SearchError
+from depthscale.errors import DepthscaleError, GraphError, SearchError
 from depthscale.graph import Graph
 
 T = TypeVar("T", str, int, float, bool)
@@ -188,13 +189,15 @@ class Space:
 
     describe: makes the decisions and returns the network: a Graph, or something short and hashable that stands for
     it (a cell's string) and that ``to_graph`` turns into one when a Graph is needed. identity: what tells networks
-    apart (the graph's canonical key unless given); architectures of equal identity are one network.
+    apart (the graph's canonical key unless given); architectures of equal identity are one network. features: a row of
+    numbers about an architecture, for predictors (those of the graph unless given).
     """
 
     name: str
     describe: Callable[[Decider], Any]
     to_graph: Callable[[Any], Graph] | None = None
     identity: Callable[[Any], Hashable] | None = None
+    features: Callable[[Any], np.ndarray] | None = None
     _keys: dict[Any, Hashable] = field(default_factory=dict, repr=False, compare=False)
 
     def draw(self, decider: Decider) -> Draw:
@@ -234,14 +237,15 @@ class Space:
         return self.draw(Dice(rng))
 
     def everything(self, most: int = 1_000_000) -> Iterator[Draw]:
-        """Every draw there is, in the order of the choices.
+        """Every draw there is, in the order of the choices; decisions that make no valid network are left out.
 
         Raises SearchError where a decision is over real numbers, or when there are more than ``most``.
         """
         path: list[tuple[int, tuple[Value, ...]]] = []  # the index taken and the options, decision by decision
         for _ in range(most + 1):
             decider = _Enumerator(self.name, path)
-            yield self.draw(decider)
+            with suppress(GraphError):  # decisions that make no network are no draw
+                yield self.draw(decider)
             path = decider.path
             while path and path[-1][0] + 1 == len(path[-1][1]):
                 path.pop()
@@ -267,7 +271,10 @@ class Space:
         seen: set[Hashable] = set()
         while True:
             for _ in range(tries):
-                found = self.sample(rng)
+                try:
+                    found = self.sample(rng)
+                except GraphError:
+                    continue
                 key = self.key(found.architecture)
                 if key not in seen:
                     seen.add(key)
@@ -312,6 +319,42 @@ class _Enumerator(Decider):
         if not domain.whole:
             raise _Uncountable(f"space {self.space} cannot be listed: decision {name!r} is over real numbers")
         return tuple(range(int(domain.low), int(domain.high) + 1))
+
+
+def within(space: Space, parameters: int) -> Space:
+    """The space without its networks of more parameters: a draw of one is a GraphError."""
+
+    def describe(decide: Decider) -> Any:
+        made = space.describe(decide)
+        if not isinstance(made, Graph) and space.to_graph is None:
+            return made  # no network: ``draw`` says so
+        n = space.graph(made).cost().parameters
+        if n > parameters:
+            raise GraphError(f"expected a network of at most {parameters:,} parameters, got {n:,}")
+        return made
+
+    return replace(space, describe=describe, _keys={})
+
+
+TRAINING = "train/"  # what names of decisions about training begin with
+
+
+def jointly(space: Space) -> Space:
+    """The space with decisions about training beside those about the network.
+
+    They are called train/learning_rate, train/batch, train/optimiser, train/weight_decay; any space may make them (or
+    some of them) itself, and a search by training follows them.
+    """
+
+    def describe(decide: Decider) -> Any:
+        optimiser = decide(f"{TRAINING}optimiser", ["adamw", "sgd"])
+        low, high = (3e-4, 1e-2) if optimiser == "adamw" else (1e-2, 3e-1)
+        decide.between(f"{TRAINING}learning_rate_{optimiser}", low, high, log=True)
+        decide(f"{TRAINING}batch", [32, 64, 128, 256])
+        decide.between(f"{TRAINING}weight_decay", 1e-5, 1e-1, log=True)
+        return space.describe(decide)
+
+    return replace(space, name=f"{space.name} and training", describe=describe, _keys={})
 
 
 def as_space(space: "Space | Callable[[Decider], Graph]", name: str | None = None) -> Space:

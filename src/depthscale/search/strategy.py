@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from depthscale.errors import SearchError
 from depthscale.search.space import Choice, Domain, Range, Value
 
+LOST = "lost"  # user attribute of a trial whose worker died: nothing is to be learned from it
 KEEP = 512  # plans of unfinished trials kept in memory
 
 
@@ -51,6 +52,7 @@ class Strategy(BaseSampler):
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
         self.history: list[Seen] = []
+        self.open: list[dict[str, Value]] = []  # the decisions of trials that are running elsewhere
         self._told: set[int] = set()
         self._plans: dict[int, Plan] = {}
         self.restart()
@@ -75,6 +77,8 @@ class Strategy(BaseSampler):
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Take in what has finished since, then plan this trial."""
         self.catch_up(study)
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        self.open = [dict(t.params) for t in running if t.number != trial.number and t.params]
         plan = Plan(trial.number, np.random.default_rng((self.seed, trial.number)))
         self._plans[trial.number] = plan
         while len(self._plans) > KEEP:
@@ -115,6 +119,8 @@ class Strategy(BaseSampler):
         for trial in study.get_trials(deepcopy=False, states=done):
             if trial.number not in self._told:
                 self._told.add(trial.number)
+                if LOST in trial.user_attrs:
+                    continue
                 domains = {k: domain_of(d) for k, d in trial.distributions.items()}
                 seen = Seen(trial.number, dict(trial.params), domains, _score(trial, sign))
                 self.history.append(seen)

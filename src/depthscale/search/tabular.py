@@ -56,8 +56,8 @@ def search_table(
 ) -> Curve:
     """Search a table with any Optuna sampler until ``queries`` different networks were looked up.
 
-    Networks are told apart by the space's identity. One that was asked before is told again without being charged
-    (a table's user would look it up in the notes), up to ``most_asks`` asks per query; after that, repeats count.
+    Networks are told apart by their row. One that was asked before is told again without being charged (a table's user
+    would look it up in the notes), up to ``most_asks`` asks per query; after that, repeats count.
     """
     import optuna
 

@@ -7,6 +7,12 @@ from depthscale.errors import SearchError
 from depthscale.search.space import Space
 
 _SPACES: dict[str, tuple[str, str]] = {
+    "layerwise": ("chains", "layerwise"),
+    "blockwise": ("cells", "blockwise"),
+    "whole": ("chains", "whole"),
+    "wired": ("cells", "wired"),
+    "mlp": ("chains", "mlp"),
+    "nasbench101": ("cells", "nasbench101_space"),
     "nasbench201": ("cells", "nasbench201_space"),
 }
 
@@ -17,7 +23,7 @@ def names() -> tuple[str, ...]:
 
 
 def space(name: str, **options: Any) -> Space:
-    """The space of this name.
+    """The space of this name; ``options`` are its function's: input_shape and outputs for all of them.
 
     Raises SearchError for a name that is none, with the nearest.
     """

@@ -46,6 +46,7 @@ STRATEGIES: dict[str, Callable[..., "BaseSampler"]] = {
     "mcts": _ours("mcts", "TreeSearch"),
     "progressive": _ours("predictor", "Progressive"),
     "predictor": _ours("predictor", "Predictor"),
+    "screened": _ours("predictor", "Screened"),
     "tpe": _optunas("TPESampler"),
     "gp": _optunas("GPSampler"),
     "nsga2": _optunas("NSGAIISampler"),

@@ -44,7 +44,7 @@ class LocalSearch(Strategy):
         """Take a neighbour that was neither evaluated nor is being evaluated; a random start where there is none."""
         if self.climb is None:
             return
-        busy = {p.notes for p in self._plans.values() if p is not plan and p.notes is not None}
+        busy = {_difference(self.climb.here.decisions, d) for d in self.open}
         left = (c for c in self.climb.order if c not in self.climb.tried and c not in busy)
         plan.notes = next(left, None)
 
@@ -64,7 +64,7 @@ class LocalSearch(Strategy):
             if math.isfinite(seen.score):
                 self.climb = self._at(seen)
             return
-        change = _difference(self.climb.here, seen)
+        change = _difference(self.climb.here.decisions, seen.decisions)
         if change is not None and change in self.climb.order:
             self.climb.tried[change] = seen
         while self.climb is not None and self.climb.tried:
@@ -88,9 +88,9 @@ class LocalSearch(Strategy):
         return climb
 
 
-def _difference(here: Seen, there: Seen) -> tuple[str, Value] | None:
+def _difference(here: dict[str, Value], there: dict[str, Value]) -> tuple[str, Value] | None:
     """The first decision in which a trial differs; what depends on it may differ too."""
-    for name, value in there.decisions.items():
-        if name in here.decisions and here.decisions[name] != value:
+    for name, value in there.items():
+        if name in here and here[name] != value:
             return name, value
     return None
