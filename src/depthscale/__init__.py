@@ -13,8 +13,10 @@ __version__ = "0.1.0"
 _PUBLIC: dict[str, str] = {
     "Graph": "depthscale.graph",
     "activation": "depthscale.theory.resolve",
+    "check": "depthscale.diagnose.check",
     "critical_line": "depthscale.theory.critical",
     "critical_point": "depthscale.theory.critical",
+    "Diagnosis": "depthscale.diagnose.diagnosis",
     "depth_scale": "depthscale.theory.phase",
     "phase_diagram": "depthscale.theory.phase",
     "Estimate": "depthscale.numerics",

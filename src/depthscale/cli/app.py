@@ -6,6 +6,7 @@ import typer
 
 from depthscale import __version__
 from depthscale.cli.build import build
+from depthscale.cli.check import check
 from depthscale.cli.design import design
 from depthscale.cli.figure import figure
 from depthscale.cli.phase import phase
@@ -38,5 +39,5 @@ def options(
     """What holds for every verb."""
 
 
-for verb in (design, train, phase, zoo, figure, build):
+for verb in (design, check, train, phase, zoo, figure, build):
     app.command()(verb)

@@ -5,6 +5,7 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,6 +33,7 @@ DATA_HELP = (
     "with one folder per class."
 )
 NET_HELP = "zoo:NAME (depthscale zoo lists them) or a graph's JSON file."
+MODEL_HELP = NET_HELP
 
 
 def console() -> "Console":
@@ -95,6 +97,27 @@ def network(spec: str, dataset: "Dataset | None" = None) -> "Graph":
             _check_fit(spec, graph, dataset)
         return graph
     raise DepthscaleError(f"expected a network as {NET_HELP.rstrip('.')}, got {spec!r}")
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a user named: a Graph or a torch module, and an example of its input (None for a graph)."""
+
+    what: Any
+    example: Any = None
+    kwargs: dict[str, Any] | None = None
+
+
+def model(spec: str, *, shape: str | None = None, seed: int = 0, weights: bool = True) -> Model:
+    """The model that ``spec`` names, with an example of its input; ``weights``: with values, not only shapes."""
+    return Model(network(spec))
+
+
+def one_of(option: str, value: str, known: tuple[str, ...]) -> Any:
+    """The value, if it is one of those known; one clear sentence otherwise."""
+    if value not in known:
+        raise DepthscaleError(f"expected {option} to be one of {', '.join(known)}, got {value!r}")
+    return value
 
 
 def _fitting(name: str, dataset: "Dataset") -> dict[str, Any]:

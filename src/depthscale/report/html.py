@@ -6,12 +6,15 @@ import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from depthscale.errors import DepthscaleError
 from depthscale.graph import Graph
 from depthscale.report import plots, words
 from depthscale.report.data import STATES, Confusion, Predictions, ReportData, TrialRow
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 MOST_CURVES = 150  # learning curves that are drawn; beyond, the worst are left out and it is said
 MOST_CURVE_POINTS = 200
@@ -24,35 +27,36 @@ def write_report(path: str | os.PathLike[str], results: ReportData) -> Path:
 
     Raises DepthscaleError where the file cannot be written, or the data contradict themselves.
     """
+    return write_text(path, render(results))
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> Path:
+    """Write a text file, its folder made first, whole or not at all; returns its path.
+
+    Raises DepthscaleError where it cannot be written.
+    """
     target = Path(path)
-    page = render(results)
     draft = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, draft = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".draft", dir=target.parent)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
+            file.write(text)
         os.chmod(draft, 0o644)
         os.replace(draft, target)
     except OSError as error:
         if draft is not None:
             Path(draft).unlink(missing_ok=True)
-        raise DepthscaleError(f"cannot write the report {target}: {error.strerror}") from None
+        what = "the report " if target.suffix == ".html" else ""
+        raise DepthscaleError(f"cannot write {what}{target}: {error.strerror}") from None
     return target
 
 
 def render(results: ReportData) -> str:
     """The report as HTML text."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
-        loader=PackageLoader("depthscale.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     environment.globals.update(w=words, states=STATES)
     graph = Graph.from_json(results.graph)
     pictures = {name: Markup(svg) for name, svg in _pictures(results, graph).items()}
@@ -71,6 +75,19 @@ def render(results: ReportData) -> str:
         confused=_confused(results),
         thinned=isinstance(results.outcome, Predictions) and len(results.outcome.truth) > plots.MOST_POINTS,
         most_points=plots.MOST_POINTS,
+    )
+
+
+def templates() -> Environment:
+    """Where the pages' templates are read from."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("depthscale.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 

@@ -21,9 +21,11 @@ from depthscale.numerics.estimate import Array
 if TYPE_CHECKING:
     from depthscale.theory.propagate import Row
 
-VANISHING, EXPLODING = -8.0, 12.0  # ln of (gradient energy at the first weighted layer / at the last)
+VANISHING, EXPLODING = -9.0, 12.0  # ln of (gradient energy at the first weighted layer / at the last)
+NORMALISED = 24.0  # the same as EXPLODING where most layers are normalised, so that their weights' scale is undone
 COLLAPSED = 1e-3  # (1 − c) at the end over (1 − c) of the inputs
 SMALL, LARGE = 1e-12, 1e12  # second moments of the output that no optimiser recovers from
+DEAD = 0.9  # share of a layer's units that are negative for every input
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Totals:
     the second moment grows on the way in, and the gradient's energy on the way back. gradient_ratio: energy at the
     first weighted layer over that at the last. weight_gradient_ratio: root mean square of the first layer's weight
     gradient over the last's. c_end, q_end: at the output. xi_grad = 1/|ln growth_backward|; xi_c: from the tail of
-    the correlations, nan where they do not move; xi the smaller. dead: largest share of dead units.
+    the correlations, nan where they do not move; xi the smaller. dead: largest share of dead units. normalised: share
+    of the weighted layers that are normalised right behind.
     """
 
     depth: int
@@ -47,6 +50,7 @@ class Totals:
     xi_grad: float
     xi_c: float
     dead: float
+    normalised: float = 0.0
 
     @property
     def xi(self) -> float:
@@ -57,10 +61,14 @@ class Totals:
 
 @dataclass(frozen=True)
 class Verdict:
-    """kind: fine, vanishing, exploding, ordered, chaotic, dead or disconnected; reason: one line with the numbers."""
+    """kind: fine, vanishing, exploding, ordered, chaotic, dead, gradient (signals reach the end, gradients do not come
+    back) or disconnected; reason: one line with the numbers; why: what decided, for who looks for the layer responsible
+    (the kind, or "length" or "collapse").
+    """
 
     kind: str
     reason: str
+    why: str = ""
 
     @property
     def trains(self) -> bool:
@@ -76,10 +84,23 @@ def summarise(graph: Graph, rows: Sequence["Row"], gradients: Mapping[str, float
     end = by_name[graph.outputs[0]]
     inputs = [row for row in rows if isinstance(row.op, ops.Input)]
     dead = max((r.dead for r in rows if not math.isnan(r.dead)), default=0.0)
+    behind = [graph.consumers[n.name] for n in graph.nodes if isinstance(n.op, ops.LAYERS)]
+    normed = sum(any(isinstance(graph[u].op, ops.NORMS) for u in users) for users in behind)
+    normalised = normed / max(len(behind), 1)
     if len(layers) < 2:
         known = layers[0] if layers else (inputs[0] if inputs else end)
         return Totals(
-            len(layers), 1.0, 1.0, 1.0, 1.0, end.c, end.q, math.inf, math.nan, known.dead if known.dead > 0 else dead
+            len(layers),
+            1.0,
+            1.0,
+            1.0,
+            1.0,
+            end.c,
+            end.q,
+            math.inf,
+            math.nan,
+            known.dead if known.dead > 0 else dead,
+            normalised,
         )
     levels = sorted({depth[r.name] for r in layers})
     energy = np.array([np.mean([r.energy for r in layers if depth[r.name] == d]) for d in levels])
@@ -101,6 +122,7 @@ def summarise(graph: Graph, rows: Sequence["Row"], gradients: Mapping[str, float
         xi_grad=_scale(growth),
         xi_c=_tail_scale(np.array(levels, dtype=float), c),
         dead=dead,
+        normalised=normalised,
     )
 
 
@@ -127,32 +149,36 @@ def judge(rows: Sequence["Row"], totals: Totals) -> Verdict:
     """The verdict on a propagation; thresholds as at the head of this file."""
     bad = next((r for r in rows if not math.isfinite(r.q) or r.q > 1e100), None)
     if bad is not None:
-        return Verdict("exploding", f"the signal overflows at {bad.name}")
+        return Verdict("exploding", f"the signal overflows at {bad.name}", "length")
     inputs = [r for r in rows if isinstance(r.op, ops.Input)]
     if totals.depth == 0:
         return Verdict("fine", "there is no layer with weights")
     if not any(r.g > 0 for r in inputs) and totals.gradient_ratio == 0:
-        return Verdict("disconnected", "no gradient reaches the first layer")
+        return Verdict("disconnected", "no gradient reaches the first layer", "disconnected")
+    if totals.dead > DEAD:
+        return Verdict("dead", f"{totals.dead:.0%} of a layer's units are active for no input of the batch", "dead")
     log = math.log(totals.gradient_ratio) if totals.gradient_ratio > 0 else -math.inf
     steady = abs(math.log(max(totals.growth_forward, 1e-300))) * totals.depth < 3
     apart = _apart(inputs, totals)
     per = f"gradient energy × {totals.growth_backward:.3g} per layer over {totals.depth} layers"
+    numbers = f"{per}, {totals.gradient_ratio:.2g} in all"
     if log < VANISHING:
-        kind = "ordered" if steady and apart < 0.1 else "vanishing"
-        what = "inputs collapse to one point and gradients vanish" if kind == "ordered" else "gradients vanish"
-        return Verdict(kind, f"{what}: {per}, {totals.gradient_ratio:.2g} in all")
-    if log > EXPLODING:
-        kind = "chaotic" if steady else "exploding"
-        what = "nearby inputs are torn apart and gradients explode" if kind == "chaotic" else "gradients explode"
-        return Verdict(kind, f"{what}: {per}, {totals.gradient_ratio:.2g} in all")
+        if steady and apart < 0.1:
+            return Verdict("ordered", f"inputs collapse to one point and gradients vanish: {numbers}", "ordered")
+        kind = "gradient" if steady or totals.normalised > 0.3 else "vanishing"
+        return Verdict(kind, f"gradients vanish: {numbers}", kind)
+    if log > (NORMALISED if totals.normalised > 0.5 else EXPLODING):
+        if steady and totals.normalised == 0:
+            return Verdict("chaotic", f"nearby inputs are torn apart and gradients explode: {numbers}", "chaotic")
+        kind = "gradient" if totals.normalised > 0.3 else "exploding"
+        return Verdict(kind, f"gradients explode: {numbers}", kind)
     if totals.q_end < SMALL or totals.q_end > LARGE:
         kind = "vanishing" if totals.q_end < SMALL else "exploding"
-        return Verdict(kind, f"the output's second moment is {totals.q_end:.2g}")
+        return Verdict(kind, f"the output's second moment is {totals.q_end:.2g}", "length")
     if apart < COLLAPSED:
-        return Verdict("ordered", f"inputs collapse to one point: correlation {totals.c_end:.6f} at the output")
-    if totals.dead > 0.9:
-        return Verdict("dead", f"{totals.dead:.0%} of a layer's units are active for no input of the batch")
-    return Verdict("fine", f"signals and gradients reach both ends: {per}, {totals.gradient_ratio:.2g} in all")
+        reason = f"inputs collapse to one point: correlation {totals.c_end:.6f} at the output"
+        return Verdict("ordered", reason, "collapse")
+    return Verdict("fine", f"signals and gradients reach both ends: {numbers}", "")
 
 
 def _apart(inputs: Sequence["Row"], totals: Totals) -> float:

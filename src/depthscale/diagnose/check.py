@@ -1,0 +1,281 @@
+"""``check``: a model, or a graph, and what theory says of it before a step of training is spent."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from depthscale.diagnose.causes import Finding, explain
+from depthscale.diagnose.diagnosis import Diagnosis
+from depthscale.diagnose.structure import Structure
+from depthscale.errors import DepthscaleError
+from depthscale.graph import Graph, Law, Op, edit, laws, ops
+from depthscale.theory.inputs import InputStats
+from depthscale.theory.propagate import Propagation, propagate
+
+if TYPE_CHECKING:
+    from depthscale.capture import Capture
+
+Inputs = Literal["auto", "noise", "images", "tokens", "batch"]
+NOISE = InputStats()
+IMAGES = InputStats(1.0, c=0.2, channels=0.9, spatial=(0.95, 0.9, 0.5))  # natural images, standardised
+FEWEST = 4  # examples from which statistics of a batch are taken
+
+
+def check(
+    model: Any,
+    example: Any = None,
+    *,
+    inputs: Inputs | InputStats | Mapping[str, InputStats] = "auto",
+    kwargs: Mapping[str, Any] | None = None,
+    batch: int = 32,
+    measure: bool = False,
+    seeds: int = 1,
+    name: str | None = None,
+) -> Diagnosis:
+    """Whether a network will train, and if not: which layer, why, and what to change.
+
+    model: a torch module (with ``example``: its input, or a tuple of inputs, batch first), a ``Capture``, or a Graph.
+    inputs: what the data are like. "noise": white noise of unit variance; "images": statistics of natural images;
+    "tokens": indices drawn evenly; "batch": the example's own moments; "auto": the example's where it is a batch of at
+    least four different rows, else noise; or InputStats. batch: examples that batch normalisation sees. measure: also
+    runs the model on its own weights and lays what is seen beside what is predicted; with ``seeds`` > 1 on that many
+    draws of a Graph's laws. Nothing is changed in the model.
+
+    Raises DepthscaleError (CaptureError for a model that cannot be read; GraphError for shapes that do not fit).
+    """
+    graph, captured, arguments = read(model, example, kwargs)
+    stats, words = statistics(inputs, graph, arguments)
+    diagnosis = diagnose(graph, stats, words, batch=batch, name=name or _name(model, graph))
+    if measure:
+        from depthscale.diagnose.measured import lay_beside
+
+        diagnosis = lay_beside(diagnosis, graph, captured, arguments, stats, batch=batch, seeds=seeds)
+    return diagnosis
+
+
+def read(
+    model: Any, example: Any = None, kwargs: Mapping[str, Any] | None = None
+) -> tuple[Graph, "Capture | None", tuple[Any, ...]]:
+    """The graph of what a user calls a model, its capture if it is a module, and the example as arguments."""
+    if isinstance(model, Graph):
+        return model, None, _arguments(example)
+    if hasattr(model, "graph") and hasattr(model, "origins"):
+        return model.graph, model, _arguments(example)
+    try:
+        import torch
+    except ImportError:  # pragma: no cover (torch is a dependency)
+        torch = None  # type: ignore[assignment]
+    if torch is None or not isinstance(model, torch.nn.Module):
+        raise DepthscaleError(f"expected a torch.nn.Module or a Graph to check, got {type(model).__name__}")
+    if example is None:
+        graph = getattr(model, "graph", None)
+        if not isinstance(graph, Graph):
+            raise DepthscaleError(
+                f"expected an example input for {type(model).__name__}, got none; give a tensor of the shape that "
+                "its forward takes, batch first"
+            )
+        example = examples_for(graph)
+    from depthscale.capture import trace
+
+    arguments = _arguments(example)
+    captured = trace(model, *arguments, kwargs=kwargs)
+    return captured.graph, captured, arguments
+
+
+def examples_for(graph: Graph, batch: int = 8, seed: int = 0) -> tuple[Any, ...]:
+    """Tensors that a graph's inputs take: white noise, or indices."""
+    import torch
+
+    g = torch.Generator().manual_seed(seed)
+    made = []
+    for name in graph.inputs:
+        op = graph[name].op
+        assert isinstance(op, ops.Input)
+        shape = (batch, *op.shape) if op.batched else op.shape
+        if op.dtype == "float":
+            made.append(torch.randn(shape, generator=g))
+        elif op.dtype == "int":
+            most = min((n.op.entries for n in graph.nodes if isinstance(n.op, ops.Embedding)), default=2)
+            made.append(torch.randint(0, most, shape, generator=g))
+        else:
+            made.append(torch.ones(shape, dtype=torch.bool))
+    return tuple(made)
+
+
+def _arguments(example: Any) -> tuple[Any, ...]:
+    if example is None:
+        return ()
+    return tuple(example) if isinstance(example, tuple | list) else (example,)
+
+
+def _name(model: Any, graph: Graph) -> str:
+    return f"graph of {len(graph)} nodes" if isinstance(model, Graph) else type(model).__name__
+
+
+# --- what the data are like ------------------------------------------------------------------------------------------
+
+
+def statistics(
+    inputs: Inputs | InputStats | Mapping[str, InputStats], graph: Graph, arguments: Sequence[Any]
+) -> tuple[InputStats | Mapping[str, InputStats], str]:
+    """The moments of the data, and in words what they were taken to be."""
+    if isinstance(inputs, InputStats | Mapping):
+        return inputs, "data with the given moments"
+    if inputs not in ("auto", "noise", "images", "tokens", "batch"):
+        raise DepthscaleError(f"expected inputs to be auto, noise, images, tokens or batch, got {inputs!r}")
+    if inputs in ("noise", "tokens"):
+        return NOISE, "white noise of unit variance" if inputs == "noise" else "tokens drawn evenly"
+    if inputs == "images":
+        return IMAGES, "the statistics of natural images, standardised"
+    own = _of_batch(graph, arguments)
+    if own:
+        return own, f"the moments of the example batch of {len(arguments[0])}"
+    if inputs == "batch":
+        raise DepthscaleError(
+            f"expected an example with at least {FEWEST} different rows for inputs='batch', got none; give a batch of "
+            "data, or inputs='noise'"
+        )
+    return NOISE, "white noise of unit variance"
+
+
+def _of_batch(graph: Graph, arguments: Sequence[Any]) -> dict[str, InputStats]:
+    found: dict[str, InputStats] = {}
+    floats = [n for n in graph.inputs if graph[n].op.dtype == "float"]  # type: ignore[attr-defined]
+    tensors = [a for a in arguments if getattr(a, "is_floating_point", lambda: False)()]
+    for name, x in zip(floats, tensors, strict=False):
+        if x.is_meta or x.ndim < 2 or x.shape[0] < FEWEST:
+            continue
+        stats = moments_of(x)
+        if stats is not None:
+            found[name] = stats
+    return found
+
+
+def moments_of(x: Any) -> InputStats | None:
+    """The moments of a batch of data (N, …): a random half of the pairs is enough; None where rows do not differ."""
+    x = x.detach().double().cpu()
+    square = float(x.square().mean())
+    if not math.isfinite(square):
+        raise DepthscaleError("expected example data without NaN or infinite values, got some; clean them first")
+    if square == 0 or float(x.var(dim=0).mean()) < 1e-12 * square:
+        return None
+    n, mean = x.shape[0], float(x.mean())
+    summed = x.sum(0)
+    other = float((summed.square() - x.square().sum(0)).mean()) / (n * (n - 1))  # E[x x'] of two examples
+    c = _within(other / square)
+    variance = square - mean**2
+    if variance <= 1e-12 * square:
+        return None
+    y = x - mean
+    channels, spatial = 0.0, (0.0, 0.0, 0.0)
+    if x.ndim >= 3:
+        k = x.shape[1]
+        if k > 1:
+            total = float(y.sum(1).square().mean())
+            channels = _within((total / k - variance) / ((k - 1) * variance))
+        spatial = tuple(_along(y, d, variance) for d in (1, 2)) + (_far(y, variance),)  # type: ignore[assignment]
+    return InputStats(square, mean, c, channels, spatial)
+
+
+def _within(r: float) -> float:
+    return min(max(r, -1.0), 1.0)
+
+
+def _along(y: Any, distance: int, variance: float) -> float:
+    """Correlation at a distance, averaged over the axes behind the channels."""
+    values = []
+    for axis in range(2, y.ndim):
+        n = y.shape[axis]
+        if n > distance:
+            a, b = y.narrow(axis, 0, n - distance), y.narrow(axis, distance, n - distance)
+            values.append(float((a * b).mean()) / variance)
+    return _within(sum(values) / len(values)) if values else 0.0
+
+
+def _far(y: Any, variance: float) -> float:
+    """Correlation of two positions of one axis, whichever they are."""
+    values = []
+    for axis in range(2, y.ndim):
+        n = y.shape[axis]
+        if n > 1:
+            total = float(y.sum(axis).square().mean())
+            values.append((total / n - variance) / ((n - 1) * variance))
+    return _within(sum(values) / len(values)) if values else 0.0
+
+
+# --- the diagnosis ---------------------------------------------------------------------------------------------------
+
+
+def diagnose(
+    graph: Graph,
+    stats: InputStats | Mapping[str, InputStats],
+    inputs: str,
+    *,
+    batch: int = 32,
+    name: str = "the network",
+) -> Diagnosis:
+    """Theory's diagnosis of a graph; see ``check``."""
+    shown = propagate(graph, inputs=stats, batch=batch)
+    structure = Structure(graph)
+    notes: list[str] = []
+    judged = shown
+    closed = closed_gains(graph)
+    if closed:
+        opened = propagate(open_gains(graph, closed), inputs=stats, batch=batch)
+        notes.append(_about_gains(closed, opened))
+        judged = opened if not shown.trains else shown
+        if judged is opened and opened.trains:
+            notes.append("the verdict is that of the gains at 1: a step or two of training opens them")
+    kind = {"fine": "trains", "disconnected": "gradient"}.get(judged.verdict.kind, judged.verdict.kind)
+    finding = Finding("", "", ())
+    if kind != "trains":
+        finding = explain(judged.verdict.why, structure, judged.rows, judged.totals)
+    return Diagnosis(
+        model=name,
+        kind=kind,
+        reason=judged.verdict.reason,
+        where=finding.where,
+        cause=finding.cause,
+        remedy=finding.remedy,
+        notes=tuple(notes),
+        rows=shown.rows,
+        totals=judged.totals,
+        levels=structure.depth,
+        inputs=inputs,
+    )
+
+
+def closed_gains(graph: Graph) -> tuple[str, ...]:
+    """Nodes that start whole branches at zero: normalisations and scales of gain 0, layers of weight 0."""
+    structure = Structure(graph)
+    ends = {end for r in structure.residuals.values() for end in r.ends}
+    found = []
+    for node in graph.nodes:
+        law = getattr(node.op, "law", None) if isinstance(node.op, ops.Scale) else getattr(node.op, "weight", None)
+        zero = law == laws.ZERO
+        if zero and (isinstance(node.op, (*ops.NORMS, ops.Scale)) or node.name in ends):
+            found.append(node.name)
+    return tuple(found)
+
+
+def open_gains(graph: Graph, closed: Sequence[str]) -> Graph:
+    """The graph with closed gains at 1 and closed layers at LeCun's law."""
+    names = frozenset(closed)
+
+    def change(node: Any) -> Op:
+        op: Op = node.op
+        if node.name not in names:
+            return op
+        open_law: Law = laws.ONE if isinstance(op, (*ops.NORMS, ops.Scale)) else laws.LECUN
+        return replace(op, **{"law" if isinstance(op, ops.Scale) else "weight": open_law})  # type: ignore[arg-type]
+
+    return edit.map_ops(graph, change)
+
+
+def _about_gains(closed: Sequence[str], opened: Propagation) -> str:
+    what = "gain starts" if len(closed) == 1 else "gains start"
+    return (
+        f"{len(closed)} {what} at zero ({closed[0]} first), so those branches pass nothing at first; with gains of 1 "
+        f"the gradient's energy changes {opened.totals.gradient_ratio:.3g}-fold from last to first layer"
+    )

@@ -1,0 +1,138 @@
+"""Verdicts on networks whose fate is known, the place of a planted fault, and what a diagnosis can be turned into."""
+
+import json
+import math
+
+import pytest
+import torch
+
+import depthscale as ds
+from depthscale.diagnose import check
+from depthscale.diagnose.check import closed_gains, moments_of
+from depthscale.diagnose.structure import Structure
+from depthscale.errors import DepthscaleError
+from depthscale.graph import Builder, edit, laws, ops
+
+
+def deep(act: str, weight: laws.Law, depth: int = 30, bias: laws.Law = laws.ZERO) -> ds.Graph:
+    return ds.zoo.mlp((64, *[64] * depth, 10), act, weight=weight, bias=bias)
+
+
+@pytest.mark.parametrize(
+    ("graph", "kind"),
+    [
+        (deep("tanh", laws.TORCH_DEFAULT), "vanishing"),
+        (deep("relu", laws.Normal(0.01)), "vanishing"),
+        (deep("relu", laws.Normal(1.0)), "exploding"),
+        (deep("tanh", laws.variance(16.0)), "chaotic"),
+        (deep("tanh", laws.variance(0.3), 40, laws.Normal(0.5)), "ordered"),
+        (deep("relu", laws.HE, 6, laws.Constant(-4.0)), "dead"),
+        (deep("relu", laws.HE, 10), "trains"),
+        (deep("tanh", laws.LECUN, 20), "trains"),
+    ],
+)
+def test_verdicts_of_textbook_networks(graph: ds.Graph, kind: str) -> None:
+    found = check(graph)
+    assert found.kind == kind, found.reason
+    assert found.trains == (kind == "trains")
+    assert bool(found.cause) == (kind != "trains")
+
+
+@pytest.mark.parametrize("name", ["alexnet", "resnet152", "inception_v3", "vgg16_bn", "densenet121", "vit_b_16"])
+def test_networks_that_the_world_trained_are_not_condemned(name: str) -> None:
+    found = check(ds.zoo.get(name))
+    assert found.trains, found.reason
+
+
+def test_the_planted_layer_is_the_one_that_is_named() -> None:
+    name = "layer9.linear1"
+    for act, sound, law, kind in (
+        ("tanh", laws.LECUN, laws.Normal(1e-7), "vanishing"),
+        ("relu", laws.HE, laws.Normal(1e8, fan="in"), "exploding"),
+    ):
+        found = check(edit.replace(deep(act, sound, 20), name, ops.Linear(64, law)))
+        assert found.kind == kind, found.reason
+        assert found.where == name
+
+
+def test_cause_and_remedy_name_the_critical_point() -> None:
+    found = check(deep("tanh", laws.TORCH_DEFAULT))
+    assert "sw2 = Var W · fan_in = 0.333" in found.cause
+    assert "0.125" in found.remedy[0]  # sqrt(1 / 64)
+
+
+def test_zero_gains_are_said_and_judged_open() -> None:
+    net = Builder()
+    x = net.input(32)
+    for _ in range(6):
+        with net.scope("block#"):
+            branch = x.then(ops.Linear(32, laws.HE)).then(ops.Activation("relu")).then(ops.Linear(32, laws.HE))
+            x = x + branch.then(ops.BatchNorm(weight=laws.ZERO))
+    graph = net.graph(x.then(ops.Linear(10)))
+    assert len(closed_gains(graph)) == 6
+    found = check(graph)
+    assert found.trains
+    assert "6 gains start at zero" in found.notes[0]
+
+
+def test_written_out_functions_are_recognised() -> None:
+    net = Builder()
+    x = net.input(16).then(ops.Linear(16))
+    gate = x.then(ops.Activation("affine", (("scale", 1.7),))).then(ops.Activation("sigmoid"))
+    graph = net.graph((x * gate).then(ops.Linear(4)))
+    structure = Structure(graph)
+    first, last = structure.sites.values()
+    assert first.feeds == "function"
+    assert first.after is not None
+    assert float(first.after.act(2.0)) == pytest.approx(2 / (1 + math.exp(-3.4)))
+    assert last.reads == "function"
+
+
+def test_residual_sums_have_their_trunk_and_branch() -> None:
+    structure = Structure(ds.zoo.resnet(18, image_size=32))
+    assert len(structure.residuals) == 8
+    for residual in structure.residuals.values():
+        (end,) = residual.ends
+        assert end.endswith("conv2")
+    assert sum(bool(r.projection) for r in structure.residuals.values()) == 3
+
+
+def test_moments_of_a_batch_against_the_naive_formula() -> None:
+    g = torch.Generator().manual_seed(1)
+    x = torch.randn(6, 3, 5, 5, generator=g) + 0.7 * torch.randn(1, 3, 5, 5, generator=g) + 0.3
+    found = moments_of(x)
+    assert found is not None
+    n = len(x)
+    pairs = torch.stack([(x[i] * x[j]).mean() for i in range(n) for j in range(n) if i != j]).mean()
+    assert found.c == pytest.approx(float(pairs / x.square().mean()), rel=1e-5)
+    y = x - x.mean()
+    across = torch.stack([(y[:, i] * y[:, j]).mean() for i in range(3) for j in range(3) if i != j]).mean()
+    variance = float(x.square().mean() - x.mean() ** 2)
+    assert found.channels == pytest.approx(float(across) / variance, abs=1e-5)
+    near = ((y[..., 1:] * y[..., :-1]).mean() + (y[..., 1:, :] * y[..., :-1, :]).mean()) / 2
+    assert found.spatial[0] == pytest.approx(float(near) / variance, abs=1e-5)
+    assert moments_of(torch.ones(6, 3)) is None
+
+
+def test_a_diagnosis_is_text_json_and_page(tmp_path) -> None:
+    found = check(deep("tanh", laws.TORCH_DEFAULT), name="ours")
+    text = str(found)
+    assert "◄" in text
+    assert len(text.splitlines()) < 60
+    page, data = found.write(tmp_path)
+    assert json.loads(data.read_text())["verdict"] == "vanishing"
+    html = page.read_text()
+    assert "layer2.linear1" in html
+    assert "http://" not in html.replace("http://www.w3.org", "")
+    assert len(found.to_dict()["rows"]) == len(found.rows)
+
+
+def test_what_cannot_be_checked_is_said() -> None:
+    with pytest.raises(DepthscaleError, match=r"expected a torch\.nn\.Module or a Graph"):
+        check(3)
+    with pytest.raises(DepthscaleError, match="expected an example input for Linear"):
+        check(torch.nn.Linear(3, 2))
+    with pytest.raises(DepthscaleError, match="expected inputs to be auto"):
+        check(deep("relu", laws.HE, 3), inputs="songs")
+    with pytest.raises(DepthscaleError, match="at least 4 different rows"):
+        check(deep("relu", laws.HE, 3), inputs="batch")
