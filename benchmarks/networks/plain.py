@@ -1,5 +1,7 @@
 """Fully connected and convolutional networks without shortcuts."""
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -143,6 +145,6 @@ class Autoencoder(nn.Module):
 
 def _chain(widths: list[int], activation: str) -> list[nn.Module]:
     layers: list[nn.Module] = []
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in pairwise(widths):
         layers += [nn.Linear(a, b), act(activation)]
     return layers

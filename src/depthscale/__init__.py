@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 _PUBLIC: dict[str, str] = {
     "Graph": "depthscale.graph",
     "activation": "depthscale.theory.resolve",
-    "check": "depthscale.diagnose.check",
+    "check": "depthscale.diagnose.examine",
     "critical_line": "depthscale.theory.critical",
     "critical_point": "depthscale.theory.critical",
     "Diagnosis": "depthscale.diagnose.diagnosis",

@@ -8,7 +8,7 @@ import torch
 
 import depthscale as ds
 from depthscale.diagnose import check
-from depthscale.diagnose.check import closed_gains, moments_of
+from depthscale.diagnose.examine import closed_gains, moments_of
 from depthscale.diagnose.structure import Structure
 from depthscale.errors import DepthscaleError
 from depthscale.graph import Builder, edit, laws, ops
@@ -136,3 +136,16 @@ def test_what_cannot_be_checked_is_said() -> None:
         check(deep("relu", laws.HE, 3), inputs="songs")
     with pytest.raises(DepthscaleError, match="at least 4 different rows"):
         check(deep("relu", laws.HE, 3), inputs="batch")
+
+
+def test_a_module_is_checked_and_the_rows_point_into_it() -> None:
+    layers = [torch.nn.Linear(32, 32) for _ in range(40)]
+    model = torch.nn.Sequential(*[m for layer in layers for m in (layer, torch.nn.ReLU())], torch.nn.Linear(32, 10))
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    found = check(model, torch.randn(16, 32, generator=torch.Generator().manual_seed(0)))
+    assert found.kind == "vanishing"
+    assert found.inputs == "the moments of the example batch of 16"
+    paths = {r.name.split(".")[0] for r in found.rows}
+    assert found.where in {r.name for r in found.rows}
+    assert "0" in paths
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

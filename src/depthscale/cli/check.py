@@ -19,8 +19,6 @@ def check(
     inputs: Inputs = "auto",
     shape: Shape = None,
     batch: Annotated[int, typer.Option(help="Examples that batch normalisation sees.", min=1)] = 32,
-    measure: Annotated[bool, typer.Option("--measure", help="Run the real thing and lay it beside.")] = False,
-    seeds: Annotated[int, typer.Option(help="Draws of the weights that are measured.", min=1)] = 3,
     seed: common.Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Write diagnosis.html and diagnosis.json to this folder.")] = None,
     as_json: common.Json = False,
@@ -28,15 +26,13 @@ def check(
     """Say whether a network will train: the layer responsible, the cause and the remedy, before a step is spent."""
     from depthscale.diagnose import check as examine
 
-    loaded = common.model(model, shape=shape, seed=seed, weights=measure)
+    loaded = common.model(model, shape=shape, seed=seed)
     found = examine(
         loaded.what,
         loaded.example,
         kwargs=loaded.kwargs,
         inputs=common.one_of("--inputs", inputs, ("auto", "noise", "images", "tokens", "batch")),
         batch=batch,
-        measure=measure,
-        seeds=seeds,
         name=model,
     )
     written = found.write(out) if out is not None else []

@@ -6,7 +6,7 @@ from typing import Any
 _PUBLIC: dict[str, str] = {
     "Diagnosis": "depthscale.diagnose.diagnosis",
     "Measured": "depthscale.diagnose.diagnosis",
-    "check": "depthscale.diagnose.check",
+    "check": "depthscale.diagnose.examine",
 }
 
 

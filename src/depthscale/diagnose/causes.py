@@ -154,7 +154,7 @@ def _residual(kind: str, site: Site, s: Structure, rows: Mapping[str, Row], tota
         "or normalise the input of every branch",
     )
     if normalised and kind in ("vanishing", "gradient", "ordered"):
-        cause = f"{len(sums)} sums are normalised behind the sum (post-norm): each keeps only a part of its trunk's gradient"
+        cause = f"{len(sums)} sums are normalised behind (post-norm): each keeps only a part of its trunk's gradient"
         return cause, (*remedy[:1], "or normalise in front of the branches instead (pre-norm)")
     grown = after.q / before.q if before.q > 0 else math.inf
     if kind in ("exploding", "chaotic", "length") and grown > 1.2 and not normalised:
@@ -184,9 +184,7 @@ def _normalised(kind: str, site: Site, s: Structure, rows: Mapping[str, Row], to
         f"{norms} normalisations without enough shortcuts: the gradient's energy grows {totals.growth_backward:.3g} "
         "times a layer behind them (π/(π−1) = 1.47 for batch norm and ReLU)"
     )
-    return cause, (
-        "shortcuts around every two or three layers; no weights can mend this, because normalisation undoes their scale",
-    )
+    return cause, ("shortcuts around every two or three layers: normalisation undoes the scale of weights",)
 
 
 def _saturating(kind: str, site: Site, s: Structure, rows: Mapping[str, Row], totals: Totals) -> Found:

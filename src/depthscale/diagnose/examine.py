@@ -29,8 +29,6 @@ def check(
     inputs: Inputs | InputStats | Mapping[str, InputStats] = "auto",
     kwargs: Mapping[str, Any] | None = None,
     batch: int = 32,
-    measure: bool = False,
-    seeds: int = 1,
     name: str | None = None,
 ) -> Diagnosis:
     """Whether a network will train, and if not: which layer, why, and what to change.
@@ -38,19 +36,14 @@ def check(
     model: a torch module (with ``example``: its input, or a tuple of inputs, batch first), a ``Capture``, or a Graph.
     inputs: what the data are like. "noise": white noise of unit variance; "images": statistics of natural images;
     "tokens": indices drawn evenly; "batch": the example's own moments; "auto": the example's where it is a batch of at
-    least four different rows, else noise; or InputStats. batch: examples that batch normalisation sees. measure: also
-    runs the model on its own weights and lays what is seen beside what is predicted; with ``seeds`` > 1 on that many
-    draws of a Graph's laws. Nothing is changed in the model.
+    least four different rows, else noise; or InputStats. batch: examples that batch normalisation sees. Nothing
+    is changed in the model.
 
     Raises DepthscaleError (CaptureError for a model that cannot be read; GraphError for shapes that do not fit).
     """
-    graph, captured, arguments = read(model, example, kwargs)
+    graph, _, arguments = read(model, example, kwargs)
     stats, words = statistics(inputs, graph, arguments)
     diagnosis = diagnose(graph, stats, words, batch=batch, name=name or _name(model, graph))
-    if measure:
-        from depthscale.diagnose.measured import lay_beside
-
-        diagnosis = lay_beside(diagnosis, graph, captured, arguments, stats, batch=batch, seeds=seeds)
     return diagnosis
 
 
@@ -174,7 +167,7 @@ def moments_of(x: Any) -> InputStats | None:
         if k > 1:
             total = float(y.sum(1).square().mean())
             channels = _within((total / k - variance) / ((k - 1) * variance))
-        spatial = tuple(_along(y, d, variance) for d in (1, 2)) + (_far(y, variance),)  # type: ignore[assignment]
+        spatial = (_along(y, 1, variance), _along(y, 2, variance), _far(y, variance))
     return InputStats(square, mean, c, channels, spatial)
 
 
@@ -268,7 +261,7 @@ def open_gains(graph: Graph, closed: Sequence[str]) -> Graph:
         if node.name not in names:
             return op
         open_law: Law = laws.ONE if isinstance(op, (*ops.NORMS, ops.Scale)) else laws.LECUN
-        return replace(op, **{"law" if isinstance(op, ops.Scale) else "weight": open_law})  # type: ignore[arg-type]
+        return replace(op, **{"law" if isinstance(op, ops.Scale) else "weight": open_law})
 
     return edit.map_ops(graph, change)
 
