@@ -58,6 +58,20 @@ def monomials(x: Array, degree: int) -> Array:
     return out
 
 
+def gradients(x: Array, degree: int) -> Array:
+    """The derivatives of all monomials by each variable, (rows, Q, N): ∂x^e/∂x_k = e_k x^(e − 1_k)."""
+    powers = exponents(x.shape[1], degree)
+    place = {tuple(e): column for column, e in enumerate(powers.tolist())}
+    values = monomials(x, degree)
+    out = np.zeros((*values.shape, x.shape[1]))
+    for column, e in enumerate(powers.tolist()):
+        for k, power in enumerate(e):
+            if power:
+                lower = place[(*e[:k], power - 1, *e[k + 1 :])]
+                out[:, column, k] = power * values[:, lower]
+    return out
+
+
 def refuse_absurd(rows: int, variables: int, degree: int, *, copies: int = 3, limit: int | None = None) -> int:
     """Q, if the matrix of ``rows`` × Q and its working ``copies`` fit into half of the free memory (or ``limit``).
 

@@ -1,0 +1,12 @@
+"""What scikit-learn asks of every estimator."""
+
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from depthscale.foundations import ImplicitSurface, PolynomialClassifier, PolynomialCurve
+
+
+@pytest.mark.filterwarnings("ignore:.*independent surfaces", "ignore:the condition number", "ignore::Warning:sklearn.*")
+@parametrize_with_checks([PolynomialClassifier(), ImplicitSurface(), PolynomialCurve()])
+def test_sklearn_contract(estimator, check):
+    check(estimator)
