@@ -63,9 +63,13 @@ def test_closed_forms_tables_and_panels_agree(name):
         assert float(act.derivative_second_moment(q, m)) == pytest.approx(slopes, rel=1e-11, abs=1e-15)
 
 
-@pytest.mark.parametrize("name", ["relu", "leaky_relu", "abs", "step", "sign", "erf", "gelu", "sin", "cos", "square"])
+@pytest.mark.parametrize(
+    "name",
+    ["relu", "leaky_relu", "abs", "step", "sign", "erf", "gelu", "sin", "cos", "square", "hardtanh", "relu6",
+     "hardsigmoid", "hardshrink", "threshold"],
+)  # fmt: skip
 def test_closed_pairs_agree_with_panels(name):
-    act = activation(name)
+    act = made(name)
     for q, m in ((1e-6, 0.0), (0.7, 0.0), (12.0, 0.0), (0.7, 0.9), (2.0, -1.3)):
         c = np.array([-1.0, -0.6, 0.0, 0.35, 0.99, 1.0])
         size = float(act.second_moment(q, m))

@@ -126,7 +126,7 @@ class Activation:
         variance, centre = check_variance(q), np.asarray(m, dtype=np.float64)
         if which >= 2:  # a slope at q = 0 is the limit, not the value at a kink
             variance = np.maximum(variance, _TINY * (1 + centre * centre))
-        if self.closed is not None and (self.closed.with_mean or not np.any(centre)):
+        if self.closed is not None and self._holds(centre):
             form = (self.closed.mean, self.closed.second, self.closed.slope_second, self.closed.growth)[which]
             return np.asarray(form(variance, centre))
         shape = np.broadcast_shapes(variance.shape, centre.shape)
@@ -135,6 +135,12 @@ class Activation:
             return np.asarray(self.table(flat_q)[:, which].reshape(shape))
         return np.asarray(self._direct(flat_q, flat_m)[:, which].reshape(shape))
 
+    def _holds(self, m: Array, q: Array | None = None) -> bool:
+        """Whether there are closed forms at these means and, for pairs, variances."""
+        if self.closed is None or not (self.closed.with_mean or not np.any(m)):
+            return False
+        return q is None or bool(np.all(q <= self.closed.pairs_up_to))
+
     @cached_property
     def table(self) -> LogTable:
         """E φ, E φ², E φ'² and d E φ²/dq as functions of q at m = 0."""
@@ -142,7 +148,7 @@ class Activation:
 
     def averages(self, q: Array) -> Array:
         """E φ, E φ², E φ'² and d E φ²/dq at m = 0, for q (B,) within the table's range: (B, 4)."""
-        if self.closed is None:
+        if self.closed is None or self.closed.costly:
             return self.table(q)
         zero = np.zeros_like(q)
         forms = (self.closed.mean, self.closed.second, self.closed.slope_second, self.closed.growth)
@@ -150,7 +156,7 @@ class Activation:
 
     def averages_with_error(self, q: Array) -> tuple[Array, Array]:
         """``averages`` and bounds on their errors: two arrays (B, 4)."""
-        if self.closed is None:
+        if self.closed is None or self.closed.costly:
             return self.table.with_error(q)
         values = self.averages(q)
         return values, 16 * EPS * np.abs(values)
@@ -207,7 +213,7 @@ class Activation:
         variance, rho, centre = check_variance(q), check_correlation(c), np.asarray(m, dtype=np.float64)
         if slope:
             variance = np.maximum(variance, _TINY * (1 + centre * centre))
-        if self.closed is not None and (self.closed.with_mean or not np.any(centre)):
+        if self.closed is not None and self._holds(centre, variance):
             form = self.closed.slope_pair if slope else self.closed.pair
             return np.asarray(form(variance, rho, centre))
         shape = np.broadcast_shapes(variance.shape, rho.shape, centre.shape)
@@ -277,12 +283,12 @@ class Activation:
         finest = float(np.diff(near).min()) if len(near) > 1 else np.inf
         return finest >= 0.34 * s and not any(abs(b.x - m) < 9.6 * s for b in self.mesh.breaks(abs(m) + 9.6 * s))
 
-    def secant(self, q: Any, c: Any, n: int = 10) -> Array:
+    def secant(self, q: Any, c: Any, *, rough: bool = False) -> Array:
         """S = E[(φ(u1) − φ(u2))²] / (2 q (1 − c)) for u ~ N(0, q); q (B,) > 0 and c (B,) < 1.
 
         The correlation map is 1 − c' = sw2 S (1 − c): S is chi1/sw2 for a whole step instead of an infinitesimal one,
         tends to E[φ'²] as c → 1 (to infinity where φ jumps), and is computed without cancellation.
-        n: Gauss points a panel.
+        ``rough``: to about 1e-10.
         """
         q, c = np.broadcast_arrays(check_variance(q), check_correlation(c))
         flat_q, flat_c = q.ravel(), c.ravel()
@@ -291,7 +297,8 @@ class Activation:
             return np.asarray((self.f(u1) - self.f(u2)) ** 2)
 
         with np.errstate(all="ignore"):
-            total = pair_mean(squared, flat_q, flat_c, np.zeros_like(flat_q), self.mesh, n=n)
+            n = 8 if rough else 10
+            total = pair_mean(squared, flat_q, flat_c, np.zeros_like(flat_q), self.mesh, n=n, rough=rough)
             return np.asarray((total / (2 * flat_q * (1 - flat_c))).reshape(q.shape))
 
     # --- with error bounds ----------------------------------------------------------------------------------------
@@ -314,7 +321,7 @@ class Activation:
 
     def _estimate_single(self, which: int, q: Any, m: Any) -> Estimate:
         variance, centre = np.broadcast_arrays(check_variance(q), np.asarray(m, dtype=np.float64))
-        if self.closed is not None and (self.closed.with_mean or not np.any(centre)):
+        if self.closed is not None and self._holds(centre):
             value = self._single(which, variance, centre)
             size = np.abs(value) + EPS * np.sqrt(self._single(1, variance, centre))
             tail = 1 + np.minimum(centre**2 / np.maximum(variance, _TINY), 1e4) ** 2 * (centre < 0)
@@ -336,7 +343,7 @@ class Activation:
         return estimate(value, error, "Gauss panels")
 
     def _estimate_pair(self, slope: bool, q: Any, c: Any, m: Any) -> Estimate:
-        if self.closed is not None and (self.closed.with_mean or not np.any(m)):
+        if self.closed is not None and self._holds(np.asarray(m), np.asarray(q)):
             value = self._pair(slope, q, c, m)
             size = self._single(2 if slope else 1, q, m)
             return estimate(value, 64 * EPS * np.abs(size), "closed form")

@@ -26,7 +26,9 @@ _ROOT_2PI = float(np.sqrt(2 * np.pi))
 
 @dataclass(frozen=True)
 class ClosedForms:
-    """The six averages as functions of (q, m) or (q, c, m), and whether they hold away from m = 0."""
+    """The six averages as functions of (q, m) or (q, c, m), whether they hold away from m = 0, and up to which q the
+    pair forms keep their digits.
+    """
 
     mean: OneForm
     second: OneForm
@@ -35,6 +37,8 @@ class ClosedForms:
     pair: TwoForm
     slope_pair: TwoForm
     with_mean: bool = True
+    pairs_up_to: float = np.inf
+    costly: bool = False  # many at once are better read from a table
 
 
 def _density(z: Array) -> Array:

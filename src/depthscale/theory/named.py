@@ -14,6 +14,7 @@ from scipy import special
 from depthscale.errors import TheoryError
 from depthscale.numerics.estimate import Array
 from depthscale.theory import closed_forms as cf
+from depthscale.theory.piecewise import Line, piecewise_linear
 
 Elementwise = Callable[[Array], Any]
 _ROOT_2PI = float(np.sqrt(2 * np.pi))
@@ -82,12 +83,14 @@ def hardtanh(min_val: float = -1.0, max_val: float = 1.0) -> Formula:
     lo, hi = min_val, max_val
     if not lo < hi:
         raise TheoryError(f"hardtanh needs min_val < max_val, but got {lo} and {hi}.")
-    return Formula(lambda x: np.clip(x, lo, hi), lambda x: ((x > lo) & (x < hi)) * 1.0, (lo, hi))
+    closed = piecewise_linear((lo, hi), (Line(0.0, lo), Line(1.0, 0.0), Line(0.0, hi)))
+    return Formula(lambda x: np.clip(x, lo, hi), lambda x: ((x > lo) & (x < hi)) * 1.0, (lo, hi), closed)
 
 
 def hardsigmoid() -> Formula:
     """φ(x) = clip(x/6 + 1/2, 0, 1)."""
-    return Formula(lambda x: np.clip(x / 6 + 0.5, 0.0, 1.0), lambda x: (np.abs(x) < 3) / 6.0, (-3.0, 3.0))
+    closed = piecewise_linear((-3.0, 3.0), (Line(0.0, 0.0), Line(1 / 6, 0.5), Line(0.0, 1.0)))
+    return Formula(lambda x: np.clip(x / 6 + 0.5, 0.0, 1.0), lambda x: (np.abs(x) < 3) / 6.0, (-3.0, 3.0), closed)
 
 
 def hardswish() -> Formula:
@@ -101,7 +104,10 @@ def hardswish() -> Formula:
 
 def hardshrink(lambd: float = 0.5) -> Formula:
     """φ(x) = x outside [−lambd, lambd], 0 inside: it jumps."""
-    return Formula(lambda x: np.where(np.abs(x) > lambd, x, 0.0), lambda x: (np.abs(x) > lambd) * 1.0, (-lambd, lambd))
+    closed = piecewise_linear((-lambd, lambd), (Line(1.0, 0.0), Line(0.0, 0.0), Line(1.0, 0.0)))
+    return Formula(
+        lambda x: np.where(np.abs(x) > lambd, x, 0.0), lambda x: (np.abs(x) > lambd) * 1.0, (-lambd, lambd), closed
+    )
 
 
 def softshrink(lambd: float = 0.5) -> Formula:
@@ -115,7 +121,8 @@ def softshrink(lambd: float = 0.5) -> Formula:
 
 def threshold(threshold: float, value: float) -> Formula:
     """φ(x) = x above the threshold, the constant value elsewhere."""
-    return Formula(lambda x: np.where(x > threshold, x, value), lambda x: (x > threshold) * 1.0, (threshold,))
+    closed = piecewise_linear((threshold,), (Line(0.0, value), Line(1.0, 0.0)))
+    return Formula(lambda x: np.where(x > threshold, x, value), lambda x: (x > threshold) * 1.0, (threshold,), closed)
 
 
 def elu(alpha: float = 1.0) -> Formula:
@@ -220,7 +227,12 @@ def mish() -> Formula:
         s = np.logaddexp(0.0, x)
         return np.asarray(np.tanh(s) + x * _sech2(s) * special.expit(x))
 
-    return Formula(lambda x: x * np.tanh(np.logaddexp(0.0, x)), df)
+    def f(x: Array) -> Array:
+        e = np.exp(np.minimum(x, 40.0))  # tanh(ln(1 + e)) = e (e + 2)/(e (e + 2) + 2)
+        top = e * (e + 2)
+        return np.asarray(x * (top / (top + 2)))
+
+    return Formula(f, df)
 
 
 def gelu(approximate: str = "none") -> Formula:

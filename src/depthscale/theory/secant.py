@@ -9,11 +9,13 @@ and nothing cancels beside the critical line. S(q, 0) = E[φ'²], and the slope 
 For c in [0, 1], S = Σ a_n² (1 + c + … + cⁿ⁻¹)/q falls as θ grows, so there is at most one such root.
 
 In θ, S is analytic at 0 even for kinked φ (whose averages have powers of √(1 − c)); a jump makes it 1/θ there, so θ S
-is stored instead. The table is Chebyshev in ln q on unit pieces, and in θ on panels that shrink towards 0 as q grows.
+is stored instead. The table is Chebyshev in ln q on pieces that are halved until they resolve S, and in θ on panels
+that shrink towards 0 as q grows.
 """
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,26 +25,53 @@ from depthscale.numerics.gaussian import cloud, reach_of
 from depthscale.numerics.table import basis, chebyshev
 from depthscale.theory.activations import Activation, fixed_hermite
 
-_NT = 20
+_NQ, _NT = 12, 16  # Chebyshev nodes in ln q and in θ
 _ORDER = 400
+_RELATIVE = 3e-12  # of S: what a series may leave out
+_NEAR_ZERO = 0.02  # the θ below which E φ² − E φφ' has lost too many digits
+_LONGEST, _SHORTEST = 2.0, 0.125  # length of pieces in ln q
+_TAIL_Q = 1e-10  # the relative remainder in ln q above which a piece is cut in two
 _FINEST = 6  # panels of θ at the start, at most
-_SPLITS, _TAIL = 3, 3e-11  # how often, and above what relative remainder, panels are split
+_SPLITS, _TAIL = 3, 3e-10  # how often, and above what relative remainder, panels are split
 
 
 def theta_panels(log_q: float) -> Array:
-    """Edges of the θ panels on [0, π/2] for the piece of the table that begins at ln q: φ bends at θ ~ 1/√q."""
-    count = int(np.clip(np.ceil((log_q + 1) / (2 * np.log(4.0))), 0, _FINEST))
+    """Edges of the θ panels on [0, π/2] for a piece of the table that ends at ln q: φ bends at θ ~ 1/√q."""
+    count = int(np.clip(np.ceil(log_q / (2 * np.log(4.0))), 0, _FINEST))
     return np.asarray(np.concatenate([[0.0], np.pi / 2 * 4.0 ** np.arange(-count, 1.0)]))
 
 
-def secant(act: Activation, q: Array, theta: Array) -> Array:
-    """S at every pair of q (B,) and θ (T,) in (0, π/2]: (B, T).
+class _Series(NamedTuple):
+    """Squared Hermite coefficients (B, N), what they leave of E φ² (B,), and E φ² (B,), at q (B,)."""
+
+    q: Array
+    squares: Array
+    rest: Array
+    total: Array
+
+
+def series_of(act: Activation, q: Array) -> _Series:
+    """The Hermite series at q (B,); empty where closed forms do without it."""
+    total = act.second_moment(q)
+    if act.resolved(float(q.max())):
+        z, matrix = fixed_hermite()
+        squares = (act.f((np.sqrt(q)[:, None] * z).ravel()).reshape(len(q), -1) @ matrix.T) ** 2
+    elif act.closed is not None and float(q.max()) <= act.closed.pairs_up_to:
+        squares = np.zeros((len(q), 1))
+    else:
+        squares = _many_coefficients(act, q, _ORDER) ** 2
+    rest = total - squares.sum(axis=1)
+    return _Series(q, squares, np.where(rest > 16 * EPS * total, rest, 0.0), total)
+
+
+def secant(act: Activation, series: _Series, theta: Array) -> Array:
+    """S at every pair of the series' q (B,) and θ (T,) in (0, π/2]: (B, T).
 
     By Hermite series where its remainder is at rounding level, else by closed forms away from θ = 0, else by panels.
     """
+    q, squares, rest, total = series
     c = np.cos(theta)
     gap = 2 * np.sin(theta / 2) ** 2  # 1 − c
-    squares, rest, total = _squares(act, q)
     order = squares.shape[1]
     n = np.arange(order)[:, None]
     # (1 − cⁿ)/(1 − c), with cⁿ − 1 = expm1(n ln c) exact for small θ
@@ -52,30 +81,18 @@ def secant(act: Activation, q: Array, theta: Array) -> Array:
         power = np.where(n == 0, 0.0, -np.expm1(n * log_c[None, :]))  # 1 − cⁿ
     out = (squares @ power + rest[:, None] * (1 - c**order)) / (q[:, None] * gap)
     # what the series leaves out is at most rest · c^N, in the numerator
-    hard = rest[:, None] * c[None, :] ** order > 4 * EPS * total[:, None] * gap[None, :]
-    if act.closed is not None:
-        far = hard & (theta[None, :] > 0.02)
-        qq, cc = np.broadcast_arrays(q[:, None], c[None, :])
+    hard = rest[:, None] * c[None, :] ** order > _RELATIVE * np.abs(out) * q[:, None] * gap[None, :]
+    far = theta[None, :] > _NEAR_ZERO
+    if act.closed is not None and float(q.max()) <= act.closed.pairs_up_to and (hard & far).any():
+        row, column = np.nonzero(hard & far)
         with np.errstate(over="ignore", invalid="ignore"):
-            closed = (act.second_moment(qq) - act.correlation(qq, cc)) / (qq * gap)
-        out = np.where(far, closed, out)
+            pairs = act.correlation(q[row], c[column])
+            out[row, column] = (total[row] - pairs) / (q[row] * gap[column])
         hard &= ~far
     if hard.any():
         row, column = np.nonzero(hard)
-        out[row, column] = act.secant(q[row], c[column], n=8)
+        out[row, column] = act.secant(q[row], c[column], rough=True)
     return np.asarray(out)
-
-
-def _squares(act: Activation, q: Array) -> tuple[Array, Array, Array]:
-    """Squared Hermite coefficients (B, N), what they leave of E φ² (B,), and E φ² (B,)."""
-    total = act.second_moment(q)
-    if act.resolved(float(q.max())):
-        z, matrix = fixed_hermite()
-        squares = (act.f((np.sqrt(q)[:, None] * z).ravel()).reshape(len(q), -1) @ matrix.T) ** 2
-    else:
-        squares = _many_coefficients(act, q, _ORDER) ** 2
-    rest = total - squares.sum(axis=1)
-    return squares, np.where(rest > 16 * EPS * total, rest, 0.0), total
 
 
 def _many_coefficients(act: Activation, q: Array, order: int) -> Array:
@@ -94,13 +111,25 @@ def _many_coefficients(act: Activation, q: Array, order: int) -> Array:
 
 @dataclass(eq=False)
 class _Piece:
-    """The table on one unit piece of ln q: edges of the θ panels (E + 1,), Chebyshev coefficients in ln q of S θʲ at
-    the right edge of each (E, n_q), and those in both variables for the panels that were needed, by their edges.
+    """The table on ln q from ``lo`` to ``lo + length``: edges of the θ panels (E + 1,), Chebyshev coefficients in ln q
+    of S θʲ at the right edge of each (E, n_q), those in both variables for the panels that were needed, by their edges,
+    and the Hermite series at the nodes of ln q, and whether the piece has turned out too long.
     """
 
+    lo: float
+    length: float
     edges: Array
     at_edges: Array
+    series: _Series
     fits: dict[tuple[float, float], Array] = field(default_factory=dict)
+    too_long: bool = False
+
+
+def _unresolved(coefficients: Array, axis: int) -> float:
+    """The share of the last two coefficients along an axis."""
+    size = np.abs(coefficients)
+    last = np.take(size, [-2, -1], axis=axis).sum()
+    return float(last / max(float(size.sum()), 1e-300))
 
 
 @dataclass(eq=False)
@@ -108,46 +137,41 @@ class SecantTable:
     """S(q, θ) θʲ (j = 1 where φ jumps, else 0) of one activation; a cache that fills where it is asked."""
 
     act: Activation
-    _pieces: dict[int, _Piece] = field(default_factory=dict)
+    _pieces: dict[tuple[float, float], _Piece] = field(default_factory=dict)
 
     @cached_property
     def power(self) -> int:
         """j: how S is scaled near θ = 0."""
         return 1 if self.act.jumps else 0
 
-    @cached_property
-    def n_q(self) -> int:
-        """Nodes in ln q on a piece: kinked functions pay for each with quadrature, smooth ones hardly."""
-        return 11 if self.act.breaks() else 16
-
-    def _values(self, k: int, theta: Array) -> Array:
+    def _values(self, series: _Series, theta: Array) -> Array:
         """Chebyshev coefficients in ln q of S θʲ at θ (T,): (n_q, T)."""
-        nodes_q, to_q = chebyshev(self.n_q)
-        q = np.exp(k + (nodes_q + 1) / 2)
-        return np.asarray(to_q @ (secant(self.act, q, theta) * theta**self.power))
+        return np.asarray(chebyshev(_NQ)[1] @ (secant(self.act, series, theta) * theta**self.power))
 
-    def _piece(self, k: int) -> _Piece:
-        if k not in self._pieces:
-            edges = theta_panels(float(k))
-            self._pieces[k] = _Piece(edges, self._values(k, edges[1:]).T)
-        return self._pieces[k]
+    def _piece(self, lo: float, length: float) -> _Piece:
+        if (lo, length) not in self._pieces:
+            edges = theta_panels(lo + length)
+            series = series_of(self.act, np.exp(lo + length * (chebyshev(_NQ)[0] + 1) / 2))
+            piece = _Piece(lo, length, edges, self._values(series, edges[1:]).T, series)
+            piece.too_long = max(_unresolved(row, 0) for row in piece.at_edges) > _TAIL_Q
+            self._pieces[lo, length] = piece
+        return self._pieces[lo, length]
 
-    def _fit(self, k: int, lo: float, hi: float) -> Array:
+    def _fit(self, piece: _Piece, lo: float, hi: float) -> Array:
         """Chebyshev coefficients in ln q and θ on one panel: (n_q, n_t)."""
         nodes_t, to_t = chebyshev(_NT)
-        return np.asarray(self._values(k, lo + (hi - lo) * (nodes_t + 1) / 2) @ to_t.T)
+        return np.asarray(self._values(piece.series, lo + (hi - lo) * (nodes_t + 1) / 2) @ to_t.T)
 
-    def _split(self, k: int, lo: float, hi: float) -> None:
+    def _split(self, piece: _Piece, lo: float, hi: float) -> None:
         """Cuts a panel on which the fit has not converged, nearer to its left end."""
-        piece = self._pieces[k]
         edge = lo + (hi - lo) / 3
         place = int(np.searchsorted(piece.edges, edge))
         piece.edges = np.insert(piece.edges, place, edge)
-        piece.at_edges = np.insert(piece.at_edges, place - 1, self._values(k, np.array([edge]))[:, 0], axis=0)
+        at_edge = self._values(piece.series, np.array([edge]))[:, 0]
+        piece.at_edges = np.insert(piece.at_edges, place - 1, at_edge, axis=0)
 
-    def _panels(self, k: int, in_q: Array, level: Array, offset: Array) -> NDArray[np.intp]:
+    def _panels(self, piece: _Piece, in_q: Array, level: Array, offset: Array) -> NDArray[np.intp]:
         """The θ panel that holds the root of each cell, after fitting (and splitting) the panels that are needed."""
-        piece = self._piece(k)
         for attempt in range(_SPLITS + 1):
             right = piece.edges[1:]
             gap = 2 * np.sin(right / 2) ** 2
@@ -159,13 +183,16 @@ class SecantTable:
                 lo, hi = float(piece.edges[p]), float(right[p])
                 if (lo, hi) in piece.fits:
                     continue
-                fit = piece.fits[lo, hi] = self._fit(k, lo, hi)
-                if np.abs(fit[:, -2:]).sum() > _TAIL * np.abs(fit).sum():
+                fit = piece.fits[lo, hi] = self._fit(piece, lo, hi)
+                if _unresolved(fit, 0) > _TAIL_Q and piece.length > _SHORTEST:
+                    piece.too_long = True
+                    return panel
+                if _unresolved(fit, 1) > _TAIL:
                     coarse.append((lo, hi))
             if not coarse or attempt == _SPLITS:
                 break
             for lo, hi in coarse:
-                self._split(k, lo, hi)
+                self._split(piece, lo, hi)
         return panel
 
     def roots(self, q: Array, level: Array, offset: Array) -> tuple[Array, Array]:
@@ -174,22 +201,31 @@ class SecantTable:
         q, level, offset: (B,). Both answers (B,). The left side must fall from θ = 0 (or −∞) to θ = π/2 in sign, which
         holds for chi1 > 1 or offset > 0; where rounding has it otherwise, the end of the range is returned.
         """
+        return self._by_pieces(q, level, offset, _LONGEST)
+
+    def _by_pieces(self, q: Array, level: Array, offset: Array, length: float) -> tuple[Array, Array]:
+        """The same, on pieces of this length, or of half of it where one is too long."""
         theta, slope = np.empty_like(q), np.empty_like(q)
-        piece = np.floor(np.log(q)).astype(np.int64)
-        for k in np.unique(piece):
-            rows = np.flatnonzero(piece == k)
-            theta[rows], slope[rows] = self._solve(int(k), q[rows], level[rows], offset[rows])
+        starts = np.floor(np.log(q) / length) * length
+        for lo in np.unique(starts):
+            rows = np.flatnonzero(starts == lo)
+            some = q[rows], level[rows], offset[rows]
+            piece = self._piece(float(lo), length)
+            found = None if piece.too_long and length > _SHORTEST else self._solve(piece, *some)
+            theta[rows], slope[rows] = self._by_pieces(*some, length / 2) if found is None else found
         return theta, slope
 
-    def _solve(self, k: int, q: Array, level: Array, offset: Array) -> tuple[Array, Array]:
-        in_q = basis(2 * (np.log(q) - k) - 1, self.n_q)  # (B, n_q)
-        panel = self._panels(k, in_q, level, offset)
-        edges, fits = self._pieces[k].edges, self._pieces[k].fits
+    def _solve(self, piece: _Piece, q: Array, level: Array, offset: Array) -> tuple[Array, Array] | None:
+        """Roots on one piece; None if it turns out too long."""
+        in_q = basis(2 * (np.log(q) - piece.lo) / piece.length - 1, _NQ)  # (B, n_q)
+        panel = self._panels(piece, in_q, level, offset)
+        if piece.too_long and piece.length > _SHORTEST:
+            return None
         theta, slope = np.empty_like(q), np.empty_like(q)
         for p in np.unique(panel):
             rows = np.flatnonzero(panel == p)
-            lo, hi = float(edges[p]), float(edges[p + 1])
-            coefficients = in_q[rows] @ fits[lo, hi]  # (rows, n_t)
+            lo, hi = float(piece.edges[p]), float(piece.edges[p + 1])
+            coefficients = in_q[rows] @ piece.fits[lo, hi]  # (rows, n_t)
             theta[rows] = t = self._newton(coefficients, lo, hi, level[rows], offset[rows])
             value, steep = self._evaluate(coefficients, lo, hi, t)
             slope[rows] = level[rows] * (value + np.tan(t / 2) * steep)
