@@ -201,7 +201,7 @@ class SecantTable:
         q, level, offset: (B,). Both answers (B,). The left side must fall from θ = 0 (or −∞) to θ = π/2 in sign, which
         holds for chi1 > 1 or offset > 0; where rounding has it otherwise, the end of the range is returned.
         """
-        return self._by_pieces(q, level, offset, _LONGEST)
+        return self._by_pieces(q, level, offset, _LONGEST if self.act.breaks() else _LONGEST / 2)  # smooth: cheap
 
     def _by_pieces(self, q: Array, level: Array, offset: Array, length: float) -> tuple[Array, Array]:
         """The same, on pieces of this length, or of half of it where one is too long."""
