@@ -1,7 +1,7 @@
 """Every cell of the 200 x 200 diagram of tanh against an oracle that shares nothing with the package.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/phase_cells.py [--json FILE] [--cells N]. The oracle: trapezoidal sums, exact to
-rounding for tanh at these lengths (its poles lie at distance π/(2√q) from the real axis, the error is that of
+Run: OMP_NUM_THREADS=1 python benchmarks/phase_cells.py [--json FILE] [--cells N]. The oracle: trapezoidal sums, exact
+to rounding for tanh at these lengths (its poles lie at distance π/(2√q) from the real axis: the error is that of
 exp(−2π/h · π/(2√q))); the equations that define q*, c*, chi1, chi_q and the slope of the correlation map at c*, checked
 at the package's answer, and the distance to the true root by one step of Newton with the oracle's own slopes. Without
 a bias, below sw2 = 1, the limit is known: q* = 0, c* = 1, chi1 = sw2. Exits with 1 if a cell is off by 1e-8 or more.

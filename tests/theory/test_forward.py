@@ -4,9 +4,11 @@ import math
 
 import numpy as np
 import pytest
+import torch
 
 import depthscale as ds
 from depthscale import zoo
+from depthscale.build import build
 from depthscale.errors import TheoryError
 from depthscale.graph import Builder, Graph, laws, ops
 from depthscale.theory import copula, maxima
@@ -60,6 +62,29 @@ def test_orthogonal_laws_are_gaussian_ones_on_average() -> None:
     )
     assert [r.q for r in orthogonal.rows] == pytest.approx([r.q for r in gaussian.rows], rel=1e-9)
     assert [r.g for r in orthogonal.rows] == pytest.approx([r.g for r in gaussian.rows], rel=1e-9)
+
+
+def test_delta_orthogonal_kernels_keep_the_covariance_of_positions() -> None:
+    """All weight at the centre: every distance keeps its covariance, padding costs nothing (Xiao et al. 2018)."""
+    b = Builder()
+    x = b.input(32, 9, 9)
+    law = laws.Orthogonal(delta=True)
+    for _ in range(3):
+        x = x.then(ops.Conv(32, (3, 3), padding=(1, 1), weight=law, bias=None))
+    graph = b.graph(x)
+    p = ds.propagate(graph, inputs=ds.InputStats(1.0, c=0.3, spatial=(0.9, 0.7, 0.2)), batch=4)
+    start, end = p.states[graph.nodes[0].name], p.states[graph.outputs[0]]
+    assert end.q == pytest.approx(start.q, rel=1e-9, abs=1e-12)
+    assert p.rows[0].g == pytest.approx(1.0, rel=1e-9)
+    # the gradient of the kernel is spread over all taps
+    module = build(graph, 0)
+    images = torch.randn(4, 32, 9, 9, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    y = module(images)
+    assert float(y.detach().square().mean()) == pytest.approx(float(images.detach().square().mean()), rel=1e-5)
+    y.backward(torch.randn(y.shape, generator=torch.Generator().manual_seed(1)))
+    white = ds.propagate(graph, batch=4)
+    for name, parameter in module.named_parameters():
+        assert float(parameter.grad.square().mean()) == pytest.approx(white.gradients[name], rel=0.05)
 
 
 def test_weights_with_a_mean_move_everything_together() -> None:

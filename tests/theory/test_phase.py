@@ -253,6 +253,44 @@ def test_residual_chains():
     assert float(p.slope) == pytest.approx(0.64 + 1.5 * float(act.derivative_correlation(q, c)), abs=1e-8)
 
 
+def test_gradients_of_plain_relu_networks_shatter_as_the_product_of_kappa_0():
+    depth, c0 = 24, 0.3
+    path = layer_map("relu", 2.0).trajectory(depth, c0=c0)
+    c, expected = c0, 1.0
+    for _ in range(depth):  # κ0 and κ1 of Cho & Saul 2009
+        theta = np.arccos(c)
+        expected *= 1 - theta / np.pi
+        c = (np.sin(theta) + (np.pi - theta) * c) / np.pi
+    assert path.gradient_c[0] == pytest.approx(expected, rel=1e-10)
+    assert path.gradient_c[-1] == 1
+    # beside a network drawn at random: both inputs' gradients of one output, over many outputs
+    rng = np.random.default_rng(0)
+    n, layers = 400, 5
+    x = rng.multivariate_normal([0, 0], [[1, c0], [c0, 1]], size=n).T  # (2, n)
+    h, masks, weights = x @ (rng.normal(size=(n, n)) * np.sqrt(1 / n)), [], []
+    for _ in range(layers):
+        weights.append(rng.normal(size=(n, n)) * np.sqrt(2 / n))
+        masks.append(h > 0)
+        h = np.maximum(h, 0) @ weights[-1]
+    g = [np.eye(n), np.eye(n)]
+    for w, mask in zip(weights[::-1], masks[::-1], strict=True):
+        g = [(a @ w.T) * m for a, m in zip(g, mask, strict=True)]
+    measured = (g[0] * g[1]).sum() / np.sqrt((g[0] ** 2).sum() * (g[1] ** 2).sum())
+    predicted = layer_map("relu", 2.0).trajectory(layers, c0=c0).gradient_c[0]
+    assert measured == pytest.approx(predicted, rel=4 * np.sqrt(layers / n))
+
+
+def test_gradients_of_residual_networks_shatter_more_slowly():
+    # Balduzzi et al. 2017: a block keeps (1 + κ0)/2 of the correlation, 3/4 for independent activations
+    block = layer_map("relu", 2.0, skip=1.0)
+    assert float(block.gradient_correlation(0.0, 1.0)) == pytest.approx(3 / 4, abs=1e-14)
+    # behind batch normalisation block l adds one part in l + 1: the product falls as 1/√L
+    kept = [
+        float(layer_map("relu", 2.0, skip=1.0, branch=k**-0.5).gradient_correlation(0.0, 1.0)) for k in range(1, 401)
+    ]
+    assert np.prod(kept) / np.prod(kept[:100]) == pytest.approx(np.sqrt(101 / 401), rel=3e-3)
+
+
 def test_trajectories_approach_the_fixed_point_at_the_predicted_rate():
     p = phase_point("tanh", 2.0, 0.05)
     path = p.map.trajectory(400, q0=3.0, c0=0.1)

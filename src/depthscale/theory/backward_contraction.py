@@ -13,12 +13,14 @@ from depthscale.theory.forward_contraction import (
     Maps,
     as_gaussian,
     backward_taps,
+    carrying,
     channel_pairs,
     contract,
     conv_windows,
     convolve,
     expand_same,
     forward_taps,
+    is_delta,
     transposed_windows,
     weight_classes,
 )
@@ -85,8 +87,11 @@ def _(op: ops.Conv, setting: Setting, g: State, y: State, *xs: State) -> Pulled:
     g, x = without_parts(g), without_parts(xs[0])
     windows = conv_windows(op, x, g.shape)
     inner = [Axis(a.n, REACH, edge=a.edge or o.edge) for a, o in zip(x.axes[2:], g.axes[2:], strict=True)]
-    maps: Maps = [backward_taps(w, g.axes[i], inner[i - 2]) for i, w in enumerate(windows, start=2)]
     w = np.swapaxes(expand_same(weight_classes(op, xs), g.axes[1], 0), 0, 1)
+    carry = windows
+    if is_delta(op, xs):
+        carry, w = carrying(windows), w * math.prod(op.kernel)
+    maps: Maps = [backward_taps(k, g.axes[i], inner[i - 2]) for i, k in enumerate(carry, start=2)]
     q = convolve(g.q, w, channel_pairs(x.axes[1], g.axes[1], op.groups), maps, x.axes[1])
     gx = as_gaussian(_whatever_its_length(gradient((*x.axes[:2], *inner), q), g), g.spread)
     if len(xs) > 1:

@@ -5,6 +5,7 @@ Convolutions count the pairs of taps exactly (``windows``).
 """
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -104,6 +105,16 @@ def conv_windows(op: ops.Conv, x: State, out: tuple[int, ...]) -> list[Window]:
     return [Window(*row) for row in rows]
 
 
+def is_delta(op: Op, xs: tuple[State, ...]) -> bool:
+    """Whether all of a kernel's weight is drawn at its centre (delta-orthogonal: Xiao et al. 2018)."""
+    return len(xs) == 1 and bool(getattr(getattr(op, "weight", None), "delta", False))
+
+
+def carrying(windows: list[Window]) -> list[Window]:
+    """The windows of the centre taps alone."""
+    return [w._replace(kernel=1, padding=w.padding - w.dilation * (w.kernel // 2), dilation=1) for w in windows]
+
+
 def channel_pairs(own: Axis, other: Axis, groups: int) -> Array:
     """Ordered pairs of ``other``'s channels that meet a pair of ``own``'s: (classes of own: 2, classes of other).
 
@@ -174,12 +185,14 @@ def _(op: ops.Conv, setting: Setting, *xs: State) -> State:
     x = coarse(xs[0], 1) if op.groups > 1 else xs[0]
     x = without_parts(x, 2)
     shape = infer(op, *shapes_of(xs))
-    inner = [spatial(n, a, p) for n, a, p in zip(shape[2:], x.axes[2:], op.padding, strict=True)]
+    windows, w = conv_windows(op, x, shape), expand_same(weight_classes(op, xs), x.axes[1], 1)
+    if is_delta(op, xs):
+        windows, w = carrying(windows), w * math.prod(op.kernel)
+    inner = [spatial(n, a, k.padding) for n, a, k in zip(shape[2:], x.axes[2:], windows, strict=True)]
     axes = (x.axes[0], Axis(shape[1]), *inner)
-    w = expand_same(weight_classes(op, xs), x.axes[1], 1)
     maps: Maps = []
     share = 1.0
-    for i, window in enumerate(conv_windows(op, x, shape), start=2):
+    for i, window in enumerate(windows, start=2):
         maps.append(forward_taps(window, axes[i], x.axes[i]))
         share *= float((tap_index(window) < window.n).sum()) / window.out  # taps that lie inside, on average
     y = convolve(x.q, w, channel_pairs(axes[1], x.axes[1], op.groups), maps, axes[1])

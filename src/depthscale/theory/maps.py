@@ -49,13 +49,16 @@ class FixedPoint:
 class Trajectory:
     """Moments layer by layer, from the input to ``depth``: q, c, chi1 (depth + 1,), for two inputs of equal length.
 
-    ``gradient`` is the squared gradient at each layer, with 1 at the last.
+    ``gradient`` is the squared gradient at each layer, with 1 at the last; ``gradient_c`` the correlation of the two
+    inputs' gradients there, if the last layer's are one (shattered gradients: Balduzzi et al. 2017; plain ReLU
+    networks have the product of the κ0 of Cho & Saul 2009).
     """
 
     q: Array
     c: Array
     chi1: Array
     gradient: Array
+    gradient_c: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +117,15 @@ class LayerMap:
     def chi_gradient(self, q: Any) -> Array:
         """κ + α E[φ'²]/(1 − p): the growth of a squared back-propagated gradient per layer."""
         return np.asarray(self.kappa + self.alpha_q * self.activation.derivative_second_moment(q))
+
+    def gradient_correlation(self, c: Any, q: Any) -> Array:
+        """What one layer leaves of the correlation of two inputs' gradients: (κ + α E[φ'φ'])/(κ + α E[φ'²]/(1 − p)).
+
+        c, q: correlation and length of the two inputs' pre-activations; they broadcast.
+        """
+        both = self.kappa + self.alpha * self.activation.derivative_correlation(q, c)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(both / self.chi_gradient(q))
 
     def chi_q(self, q: Any) -> Array:
         """The slope of the length map."""
@@ -180,16 +192,17 @@ class LayerMap:
             raise TheoryError(f"depth must be at least 0, but got {depth}.")
         q, c, chi = (np.empty(depth + 1) for _ in range(3))
         q[0], c[0] = float(check_variance(q0)), float(check_correlation(c0))
-        growth = np.ones(depth + 1)
+        growth, shared = np.ones(depth + 1), np.ones(depth + 1)
         for k in range(depth + 1):
             alive = np.isfinite(q[k]) and q[k] < 1e300
             chi[k] = self.chi1(q[k]) if alive else np.nan
             if k < depth:
                 growth[k] = self.chi_gradient(q[k]) if alive else np.nan
+                shared[k] = self.gradient_correlation(c[k], q[k]) if alive else np.nan
                 q[k + 1] = self.length(q[k]) if alive else np.inf
                 c[k + 1] = self.correlation(c[k], q[k]) if alive and q[k] > 0 else (c[k] if alive else np.nan)
-        gradient = np.append(np.cumprod(growth[:-1][::-1])[::-1], 1.0)
-        return Trajectory(q, c, chi, gradient)
+        gradient, gradient_c = (np.append(np.cumprod(a[:-1][::-1])[::-1], 1.0) for a in (growth, shared))
+        return Trajectory(q, c, chi, gradient, gradient_c)
 
 
 def layer_map(
