@@ -19,6 +19,7 @@ _PUBLIC: dict[str, str] = {
     "Diagnosis": "depthscale.diagnose.diagnosis",
     "depth_scale": "depthscale.theory.phase",
     "phase_diagram": "depthscale.theory.phase",
+    "weights_for_depth": "depthscale.theory.wanted",
     "Estimate": "depthscale.numerics",
     "fit": "depthscale.train",
     "load_data": "depthscale.data",

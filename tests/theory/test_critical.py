@@ -119,6 +119,7 @@ def test_scale_invariant_activations_have_a_half_line(name, slope):
         (lambda: critical_point("tanh", sb2=-0.1), "at least 0"),
         (lambda: critical_point("tanh", sb2=float("nan")), "finite"),
         (lambda: critical_point("tanh", q=-1.0), "q must lie"),
+        (lambda: critical_point("tanh", sb2="a"), "sb2 must be a number"),
         (lambda: critical_point("tanh", q=1e12), "q must lie"),
         (lambda: critical_point("softplus", q=1.0), "sb2 = .* < 0"),
         (lambda: critical_point("tanh", double=True, sb2=0.1), "alone"),

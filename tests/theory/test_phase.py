@@ -205,8 +205,9 @@ def test_every_fixed_point_is_listed_with_its_stability():
     assert phase_point("exp", 1.0, 0.0).fixed_points == ()
 
 
-def test_overflow_is_no_fixed_point_and_is_said():
-    p = phase_point("exp", 1.0, 0.0)
+@pytest.mark.parametrize("act", ["exp", lambda x: np.exp(x * x)])
+def test_overflow_is_no_fixed_point_and_is_said(act):
+    p = phase_point(act, 1.0, 0.0)
     assert p.phase == "no fixed point"
     assert np.isinf(float(p.q))
     assert "grows without end" in p.note
@@ -310,6 +311,10 @@ def test_trajectories_approach_the_fixed_point_at_the_predicted_rate():
         (lambda: phase_diagram("tanh", sw2=[np.nan], sb2=[0.1]), "variance"),
         (lambda: phase_diagram("tanh", q0=0.0), "q0"),
         (lambda: phase_point("tanh", -1.0), "sw2"),
+        (lambda: phase_point("tanh", "wide"), "sw2 must be a number"),
+        (lambda: phase_point("tanh", None), "sw2 must be a number"),
+        (lambda: phase_point("tanh", [1.0, 2.0]), "one number"),
+        (lambda: phase_diagram("tanh", sw2="abc"), "sw2 must be a number"),
         (lambda: phase_point("tanh", 1.0, float("inf")), "sb2"),
         (lambda: phase_point("tanh", 1.0, dropout=1.0), "dropout"),
         (lambda: phase_point("tanh", 1.0, skip=float("nan")), "skip"),

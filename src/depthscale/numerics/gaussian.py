@@ -67,9 +67,27 @@ def reach_of(q: Array, m: Array, far: bool = False) -> float:
     return float(np.max(np.abs(m) + np.sqrt(q) * gaussian_cuts(far)[-1], initial=1.0))
 
 
+def numbers(name: str, value: Any) -> Array:
+    """value as an array of real floats; ``name`` is what the error calls it."""
+    try:
+        if value is None or np.iscomplexobj(value):
+            raise TypeError
+        return np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TheoryError(f"{name} must be a number or an array of numbers, but got {value!r}.") from None
+
+
+def number(name: str, value: Any) -> float:
+    """value as one float; ``name`` is what the error calls it."""
+    array = numbers(name, value)
+    if array.size != 1:
+        raise TheoryError(f"{name} must be one number, but got an array of shape {array.shape}.")
+    return float(array.reshape(()))
+
+
 def check_variance(q: Any) -> Array:
     """q as an array of finite, nonnegative floats."""
-    array = np.asarray(q, dtype=np.float64)
+    array = numbers("A variance q", q)
     if array.size == 0:
         raise TheoryError("Expected at least one variance q, got an empty array; give a number or a non-empty grid.")
     if not np.all(np.isfinite(array)) or np.any(array < 0):
@@ -80,7 +98,7 @@ def check_variance(q: Any) -> Array:
 
 def check_correlation(c: Any) -> Array:
     """c as an array of floats in [−1, 1] (a rounding error outside is clipped)."""
-    array = np.asarray(c, dtype=np.float64)
+    array = numbers("A correlation c", c)
     if array.size == 0:
         raise TheoryError("Expected at least one correlation c, got an empty array; give a number or a grid.")
     if not np.all(np.abs(array) <= 1 + 1e-9):

@@ -16,7 +16,7 @@ import numpy as np
 
 from depthscale.errors import TheoryError
 from depthscale.numerics.estimate import EPS, Array, Estimate, estimate
-from depthscale.numerics.gaussian import check_variance
+from depthscale.numerics.gaussian import check_variance, number
 from depthscale.numerics.roots import BatchFunction, all_roots, refine
 from depthscale.theory.activations import LOG_Q_MAX, LOG_Q_MIN, Activation
 from depthscale.theory.resolve import activation as resolve
@@ -68,7 +68,8 @@ def critical_point(
     exists, and says why. Poole et al. 2016, Schoenholz et al. 2017; Roberts, Yaida & Hanin 2022 for double criticality.
     """
     act = resolve(activation)
-    _check_existence(act, sb2, q, dropout)
+    sb2, q = None if sb2 is None else number("sb2", sb2), None if q is None else number("q", q)
+    _check_existence(act, sb2, q, number("dropout", dropout))
     if double and (sb2 is not None or q is not None):
         raise TheoryError("A doubly critical point has its own sb2 and q; give double=True alone.")
     if act.homogeneous:
@@ -95,7 +96,7 @@ def critical_line(activation: Any, *, q: Any = None, sb2: Any = None, dropout: f
     the branch is ``critical_point``'s. Raises TheoryError where there is no line.
     """
     act = resolve(activation)
-    _check_existence(act, None, None, dropout)
+    _check_existence(act, None, None, number("dropout", dropout))
     if act.homogeneous:
         raise TheoryError(
             f"{act} is scale-invariant: its critical set is not a line but the half-line sb2 = 0, "

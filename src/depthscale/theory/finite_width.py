@@ -17,7 +17,7 @@ import math
 from typing import Any, NamedTuple
 
 from depthscale.errors import TheoryError
-from depthscale.numerics.gaussian import gaussian_mean
+from depthscale.numerics.gaussian import gaussian_mean, number
 from depthscale.theory.resolve import activation as resolve
 
 
@@ -29,6 +29,7 @@ class LogNorm(NamedTuple):
 
 
 def _need(depth: float, width: float) -> None:
+    depth, width = number("depth", depth), number("width", width)
     if not (depth >= 0 and width >= 1):
         raise TheoryError(f"expected a depth of at least 0 and a width of at least 1, got {depth} and {width}")
 
@@ -36,6 +37,7 @@ def _need(depth: float, width: float) -> None:
 def _moments(activation: Any, q: float, derivative: bool) -> tuple[float, float]:
     """E[f²] and E[f⁴] of φ or φ' at length q."""
     act = resolve(activation)
+    q = number("q", q)
     if not (q >= 0 and math.isfinite(q)):
         raise TheoryError(f"expected a length q that is finite and not negative, got {q}")
     f = act.derivative if derivative else act.f

@@ -23,7 +23,7 @@ import numpy as np
 
 from depthscale.errors import TheoryError
 from depthscale.numerics.estimate import EPS, Array, Estimate, estimate
-from depthscale.numerics.gaussian import check_correlation, check_variance
+from depthscale.numerics.gaussian import check_correlation, check_variance, number
 from depthscale.numerics.roots import all_roots
 from depthscale.theory.activations import LOG_Q_MAX, LOG_Q_MIN, Activation
 from depthscale.theory.resolve import activation as resolve
@@ -213,6 +213,8 @@ def layer_map(
     activation: name or callable. sw2, sb2 ≥ 0: Var W · fan_in and Var b. dropout in [0, 1). skip, branch: the scales of
     the two arms of a residual chain h' = skip h + branch (W φ(h) + b); plain layers have skip = 0, branch = 1.
     """
+    sw2, sb2, dropout = number("sw2", sw2), number("sb2", sb2), number("dropout", dropout)
+    skip, branch = number("skip", skip), number("branch", branch)
     for name, value in (("sw2", sw2), ("sb2", sb2)):
         if not (np.isfinite(value) and value >= 0):
             raise TheoryError(f"{name} must be a finite variance of at least 0, but got {value}.")
@@ -220,4 +222,4 @@ def layer_map(
         raise TheoryError(f"dropout is a probability in [0, 1), but got {dropout}.")
     if not (np.isfinite(skip) and np.isfinite(branch)):
         raise TheoryError(f"skip and branch must be finite numbers, but got {skip} and {branch}.")
-    return LayerMap(resolve(activation), float(sw2), float(sb2), float(dropout), float(skip), float(branch))
+    return LayerMap(resolve(activation), sw2, sb2, dropout, skip, branch)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from depthscale.errors import TheoryError
 from depthscale.numerics.estimate import EPS, Array, Estimate, estimate
-from depthscale.numerics.gaussian import check_variance
+from depthscale.numerics.gaussian import check_variance, number, numbers
 from depthscale.numerics.roots import refine
 from depthscale.numerics.safe import log_decay
 from depthscale.theory.activations import Activation
@@ -119,6 +119,7 @@ def phase_diagram(
     widths = np.linspace(0.5, 3.0, 100) if sw2 is None else _grid("sw2", sw2)
     biases = np.linspace(0.0, 0.25, 100) if sb2 is None else _grid("sb2", sb2)
     sample = layer_map(act, 1.0, 0.0, dropout=dropout, skip=skip, branch=branch)
+    q0 = number("q0", q0)
     if not (np.isfinite(q0) and q0 > 0):
         raise TheoryError(f"q0 must be a positive, finite variance, but got {q0}.")
     w, b = np.meshgrid(widths, biases)
@@ -158,7 +159,7 @@ def depth_scale(activation: Any, sw2: float, sb2: float = 0.0, **options: Any) -
 
 
 def _grid(name: str, values: Any) -> Array:
-    grid = np.asarray(values, dtype=np.float64)
+    grid = numbers(name, values)
     if grid.size == 0:
         raise TheoryError(f"Expected at least one value of {name}, got an empty grid; give a 1-D array.")
     if grid.ndim > 1:
@@ -192,7 +193,8 @@ def solve_cells(sample: LayerMap, sw2: Array, sb2: Array, q0: float) -> dict[str
     if act.jumps:
         chi1 = np.where(alpha > 0, np.inf, chi1)
     # with dropout, c = 1 is left behind: offset is the gap that one layer opens
-    offset = np.where(q > 0, alpha * sample.dropout / (1 - sample.dropout) * m2 / safe, 0.0)
+    lost = sample.dropout / (1 - sample.dropout)
+    offset = np.where(q > 0, alpha * lost * m2 / safe, 0.0) if lost else np.zeros_like(q)
     c, slope = np.ones_like(q), chi1.copy()
     search = fixed & (q > 0) & ((chi1 > 1 + _CRITICAL) | (offset > 0)) & (1 - kappa > 0)
     if search.any():

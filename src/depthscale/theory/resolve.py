@@ -156,7 +156,8 @@ def _adapted(what: Callable[..., Any], name: str) -> tuple[Elementwise, Elementw
         return _through_torch(torch, copy.deepcopy(what).cpu().double().eval())
     probe = np.array([-0.5, 0.25, 1.5])
     try:
-        result = what(probe)
+        with np.errstate(all="ignore"):
+            result = what(probe)
     except Exception as error:
         if torch is not None and _takes_tensors(torch, what, probe):
             return _through_torch(torch, what)

@@ -12,6 +12,7 @@ import numpy as np
 
 from depthscale.errors import TheoryError
 from depthscale.numerics.estimate import Array
+from depthscale.numerics.gaussian import number
 from depthscale.numerics.roots import all_roots, refine
 from depthscale.theory.activations import Activation
 from depthscale.theory.critical import critical_point
@@ -40,6 +41,7 @@ def weights_for_depth(activation: Any, depth: float, sb2: float = 0.0) -> Weight
     Raises TheoryError where the activation has no critical point at this sb2 (see ``critical_point``).
     """
     act = resolve(activation)
+    depth, sb2 = number("depth", depth), number("sb2", sb2)
     if not (np.isfinite(depth) and depth > 0):
         raise TheoryError(f"depth must be a positive number of layers, but got {depth}.")
     centre = float(critical_point(act, sb2=sb2).sw2)
