@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from depthscale.numerics.estimate import EPS, Array
 
 N_NODES = 18
+_FEW = 256  # rows: more are multiplied piece by piece
 Pieces = NDArray[np.int64]
 _CHECKS = np.array([-0.93, -0.31, 0.57])
 
@@ -98,7 +99,10 @@ class LogTable:
 
 
 def _gathered(polynomials: Array, coefficients: Array, inverse: Pieces) -> Array:
-    """Row b of polynomials times the coefficients of its own piece: (B, K); one product per piece."""
+    """Row b of polynomials times the coefficients of its own piece: (B, K)."""
+    if len(polynomials) <= _FEW:
+        with np.errstate(invalid="ignore"):
+            return _infinite((polynomials[:, None, :] @ coefficients[inverse])[:, 0])
     order = np.argsort(inverse, kind="stable")
     bounds = np.searchsorted(inverse[order], np.arange(len(coefficients) + 1))
     out = np.empty((len(polynomials), coefficients.shape[2]))

@@ -218,9 +218,15 @@ def _check_existence(act: Activation, sb2: float | None, q: float | None, dropou
             f"{act} jumps (at x = {act.jumps[0].x:g}): two nearby inputs on its two sides are torn apart, chi1 "
             "is infinite, and there is no critical point."
         )
-    probes = np.array([0.1, 1.0, 10.0])
-    if np.all(act.derivative_second_moment(probes) <= 1e-20 * act.second_moment(probes)):
+    if _flat(act):
         raise TheoryError(f"{act} has no slope, so no sw2 makes chi1 = 1; choose an activation that is not constant.")
+
+
+@lru_cache(maxsize=256)
+def _flat(act: Activation) -> bool:
+    """Whether an activation has no slope anywhere."""
+    probes = np.array([0.1, 1.0, 10.0])
+    return bool(np.all(act.derivative_second_moment(probes) <= 1e-20 * act.second_moment(probes)))
 
 
 def _half_line(act: Activation, sb2: float | None, q: float | None) -> CriticalPoint:

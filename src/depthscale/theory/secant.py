@@ -30,7 +30,8 @@ _ORDER = 400
 _RELATIVE = 3e-12  # of S: what a series may leave out
 _NEAR_ZERO = 0.02  # the θ below which E φ² − E φφ' has lost too many digits
 _LONGEST, _SHORTEST = 2.0, 0.125  # length of pieces in ln q
-_TAIL_Q = 1e-10  # the relative remainder in ln q above which a piece is cut in two
+# the relative remainder in ln q above which a piece is cut in two: with kinks each piece is dear
+_TAIL_Q, _TAIL_KINKED = 1e-10, 3e-10
 _FINEST = 6  # panels of θ at the start, at most
 _SPLITS, _TAIL = 3, 3e-10  # how often, and above what relative remainder, panels are split
 
@@ -144,6 +145,11 @@ class SecantTable:
         """j: how S is scaled near θ = 0."""
         return 1 if self.act.jumps else 0
 
+    @cached_property
+    def tail(self) -> float:
+        """What pieces may leave out in ln q."""
+        return _TAIL_KINKED if self.act.breaks() else _TAIL_Q
+
     def _values(self, series: _Series, theta: Array) -> Array:
         """Chebyshev coefficients in ln q of S θʲ at θ (T,): (n_q, T)."""
         return np.asarray(chebyshev(_NQ)[1] @ (secant(self.act, series, theta) * theta**self.power))
@@ -153,7 +159,7 @@ class SecantTable:
             edges = theta_panels(lo + length)
             series = series_of(self.act, np.exp(lo + length * (chebyshev(_NQ)[0] + 1) / 2))
             piece = _Piece(lo, length, edges, self._values(series, edges[1:]).T, series)
-            piece.too_long = max(_unresolved(row, 0) for row in piece.at_edges) > _TAIL_Q
+            piece.too_long = max(_unresolved(row, 0) for row in piece.at_edges) > self.tail
             self._pieces[lo, length] = piece
         return self._pieces[lo, length]
 
@@ -184,7 +190,7 @@ class SecantTable:
                 if (lo, hi) in piece.fits:
                     continue
                 fit = piece.fits[lo, hi] = self._fit(piece, lo, hi)
-                if _unresolved(fit, 0) > _TAIL_Q and piece.length > _SHORTEST:
+                if _unresolved(fit, 0) > self.tail and piece.length > _SHORTEST:
                     piece.too_long = True
                     return panel
                 if _unresolved(fit, 1) > _TAIL:
