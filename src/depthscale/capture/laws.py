@@ -33,7 +33,7 @@ def read_law(value: Tensor, name: str = "tensor") -> Law:
         return laws.Constant(low)
     n = x.numel()
     mean = float(x.mean(dtype=torch.float64))
-    square = float(x.square().mean(dtype=torch.float64))
+    square = float(x.double().square().mean())
     if abs(mean) < 3 * math.sqrt(max(square - mean * mean, 0.0) / n):
         mean = 0.0
     return laws.Measured(mean, square, is_orthogonal(x))

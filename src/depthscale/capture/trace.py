@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves, tree_map
 
 from depthscale.capture import rules as _rules  # noqa: F401  (fills the table of operations)
 from depthscale.capture.evaluate import Evaluator
@@ -83,7 +84,7 @@ def trace(
     if not isinstance(module, nn.Module):
         raise CaptureError(f"expected a torch.nn.Module to capture, got {type(module).__name__}")
     kwargs = kwargs or {}
-    program = export(module, args, kwargs, train=train)
+    program = _exported(module, args, kwargs, train)
     own = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
     read = laws or _reader(own)
     mapper = Mapper(program, read, Evaluator(program, values or _values(own)), _batch(program))
@@ -91,6 +92,16 @@ def trace(
     if not outputs:
         raise CaptureError("expected a model whose output depends on its input, but nothing of the data arrives there")
     return _finish(mapper, outputs, module)
+
+
+def _exported(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], train: bool) -> Program:
+    """The program; a module without memory is given an example without memory, but the real one is remembered."""
+    if not any(p.device.type == "meta" for p in module.parameters()):
+        return export(module, args, kwargs, train=train)
+    thin = tree_map(lambda v: v.to("meta") if isinstance(v, Tensor) else v, (args, dict(kwargs)))
+    program = export(module, *thin, train=train)
+    real = [v for v in tree_leaves((args, dict(kwargs))) if isinstance(v, Tensor)]
+    return replace(program, inputs=dict(zip(program.inputs, real, strict=True)))
 
 
 def capture(module: nn.Module, *example: Any, kwargs: Mapping[str, Any] | None = None, train: bool = True) -> Graph:
