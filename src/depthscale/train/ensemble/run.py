@@ -2,9 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,31 +15,15 @@ from depthscale.train import schedule, seeds
 from depthscale.train.batches import Batches, DatasetLike, tensors
 from depthscale.train.config import TrainConfig
 from depthscale.train.devices import pick_device
-from depthscale.train.ensemble import dense
-from depthscale.train.ensemble.dense import Dense
-from depthscale.train.ensemble.general import General
-from depthscale.train.ensemble.loss import Loss, Score
+from depthscale.train.ensemble.engines import ENGINES, Engine, choose, make_engine, quiet_arithmetic
+from depthscale.train.ensemble.loss import Score
 from depthscale.train.ensemble.member import ORDERS, EnsembleResult, Member, MemberResult
 from depthscale.train.ensemble.memory import chunk_size, parse_bytes
-from depthscale.train.ensemble.stack import check_same, draw_stack, penalised
-from depthscale.train.ensemble.update import Stack, Update
+from depthscale.train.ensemble.stack import check_same
+from depthscale.train.ensemble.update import Stack
 from depthscale.train.interrupt import graceful_interrupt
-from depthscale.train.objective import Objective
 
 WATCH = 25  # steps between looks at the losses
-ENGINES = ("auto", "dense", "general", "turns")
-
-
-class Engine(Protocol):
-    """What trains a chunk of members."""
-
-    engine: str
-
-    def __len__(self) -> int: ...
-    def step(self, x: Tensor, y: Tensor, factor: float) -> Tensor: ...  # noqa: D102
-    def outputs(self, x: Tensor) -> Tensor: ...  # noqa: D102
-    def select(self, keep: Tensor) -> None: ...  # noqa: D102
-    def stack(self) -> Stack: ...  # noqa: D102
 
 
 def train_ensemble(
@@ -76,18 +59,17 @@ def train_ensemble(
     members = _members(members, config)
     _check(members, config, order, engine)
     device = pick_device(config.device)
-    graphs = [m.graph or graph for m in members]
-    for other in graphs:
-        check_same(graph, other)
+    for member in members:
+        check_same(graph, member.graph or graph)
     data = _Data(graph, dataset, config, order, dtype, device, score_rows)
-    which = _choose(graph, engine, device)
+    which = choose(graph, engine, device)
     size = chunk or chunk_size(graph, config, members, which, order, dtype, device, parse_bytes(memory))
     run = _Run(graph, data, config, which, validate_every, weights)
     start = time.perf_counter()
     results: list[MemberResult] = []
     kept: list[Stack] = []
     total = len(members)
-    with graceful_interrupt() as request, _quiet_arithmetic(), seeds.borrowed_generators(device):
+    with graceful_interrupt() as request, quiet_arithmetic(), seeds.borrowed_generators(device):
         for begin in range(0, total, size):
             part = members[begin : begin + size]
 
@@ -95,7 +77,7 @@ def train_ensemble(
                 if progress is not None:
                     progress((begin + share * count) / total)
 
-            found, stack = run.chunk(part, graphs[begin : begin + size], request, tell)
+            found, stack = run.chunk(part, request, tell)
             results += found
             kept.append(stack)
     flops = 6.0 * graph.cost(1).multiply_adds * data.batches[0].rows / data.batches[0].steps
@@ -129,18 +111,6 @@ def _check(members: Sequence[Member], config: TrainConfig, order: str, engine: s
         raise TrainingError(f"expected an ensemble's precision to be float32, got {config.precision!r}")
 
 
-def _choose(graph: Graph, engine: str, device: torch.device) -> str:
-    """The program that is fastest for a graph."""
-    why = dense.refusal(graph)
-    if engine == "dense" and why is not None:
-        raise TrainingError(f"the dense engine cannot train this network: {why}; leave engine at auto")
-    if engine != "auto":
-        return engine
-    if why is None:
-        return "dense"
-    return "turns" if device.type == "cpu" and any("Conv" in type(n.op).__name__ for n in graph.nodes) else "general"
-
-
 class _Data:
     """The rows on the device, the batch of every step, and how members are scored."""
 
@@ -155,7 +125,7 @@ class _Data:
         score_rows: int | None,
     ) -> None:
         like = torch.empty(0, dtype=dtype)
-        self.task, self.shared, self.batch = dataset.task, order == "shared", config.batch
+        self.task, self.shared, self.batch, self.dtype = dataset.task, order == "shared", config.batch, dtype
         x, y = tensors(dataset.train, dataset.task, like)
         wanted = graph.shapes()[graph.inputs[0]][1:]
         if tuple(x.shape[1:]) != tuple(wanted):
@@ -201,26 +171,14 @@ class _Run:
         self.steps = config.budget.total_steps(data.batches[0].steps)
         assert self.steps is not None
 
-    def _engine(self, members: Sequence[Member], graphs: Sequence[Graph]) -> Engine:
-        data, config = self.data, self.config
-        stack = draw_stack(
-            graphs,
-            [m.seed for m in members],
-            data.x.dtype if data.x.is_floating_point() else torch.float32,
-            data.x.device,
-        )
-        first = next(iter(stack.values()))
-        update = Update(config, members, penalised(self.graph), first.dtype, first.device)
-        if self.which == "dense":
-            return Dense(self.graph, stack, update, Loss(data.task, config), shared=data.shared)
-        objective = Objective(data.task, config)
-        return General(self.graph, stack, update, objective, shared=data.shared, mapped=self.which == "general")
-
     def chunk(
-        self, members: Sequence[Member], graphs: Sequence[Graph], request: Any, tell: Callable[[float], None]
+        self, members: Sequence[Member], request: Any, tell: Callable[[float], None]
     ) -> tuple[list[MemberResult], Stack]:
         """The results of some members, and their weights where wanted."""
-        engine = self._engine(members, graphs)
+        engine = make_engine(
+            self.which, self.graph, members, self.config, self.data.task,
+            shared=self.data.shared, dtype=self.data.dtype, device=self.data.x.device,
+        )  # fmt: skip
         self.data.begin(members)
         book = _Book(members, self.steps or 1, self.config.explode)
         stack = {k: torch.zeros_like(v) for k, v in engine.stack().items()} if self.weights else {}
@@ -338,18 +296,3 @@ class _Book:
     def results(self) -> list[MemberResult]:
         """All members' results, in order."""
         return [self._results[m] for m in sorted(self._results)]
-
-
-@contextmanager
-def _quiet_arithmetic() -> Iterator[None]:
-    """No autograd, no NumPy warnings, and numbers below 1e-38 taken for zero: vanishing gradients would make them, and
-    processors take a hundred times as long over them.
-    """
-    tiny = torch.tensor(1e-39)
-    flushed = bool(tiny * 1.0 == 0)
-    torch.set_flush_denormal(True)
-    try:
-        with torch.no_grad(), np.errstate(all="ignore"):
-            yield
-    finally:
-        torch.set_flush_denormal(flushed)
