@@ -209,6 +209,15 @@ class Activation:
         """E[φ'(u1) φ'(u2)] with φ' almost everywhere; q ≥ 0, c in [−1, 1] and m broadcast."""
         return self._pair(True, q, c, m)
 
+    def pairs_of_law(self, slope: bool, q: float, c: Array, m: float) -> Array:
+        """``correlation`` (or with ``slope`` ``derivative_correlation``) at one law, its arguments taken as right."""
+        if slope:
+            q = max(q, _TINY * (1 + m * m))
+        if self.closed is not None and (self.closed.with_mean or m == 0):
+            form = self.closed.slope_pair if slope else self.closed.pair
+            return np.asarray(form(np.asarray(q), c, np.asarray(m)))
+        return self._pair_at(slope, q, c.ravel(), m).reshape(c.shape)
+
     def _pair(self, slope: bool, q: Any, c: Any, m: Any) -> Array:
         variance, rho, centre = check_variance(q), check_correlation(c), np.asarray(m, dtype=np.float64)
         if slope:

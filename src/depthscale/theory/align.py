@@ -79,6 +79,8 @@ def aligned(*xs: State) -> tuple[State, ...]:
 
     Sizes may differ as broadcasting allows. Where two different axes have parts, the later one's are averaged away.
     """
+    if all(x.axes is xs[0].axes or x.axes == xs[0].axes for x in xs):
+        return xs
     ndim = max(len(x.axes) for x in xs)
     out = [_lifted(x, ndim) for x in xs]
     chosen = next((x.part_axis for x in out if x.part_axis is not None), None)
@@ -128,7 +130,13 @@ def add_states(a: State | None, b: State) -> State:
     if a is None:
         return b
     x, y = aligned(a, b)
+    if x.spread == y.spread == 0.0:
+        return state(_common(x, y), x.q + y.q, np.zeros(parts_shape(x.axes)))
     one, two = x.length * x.size, y.length * y.size
     share = one / (one + two) if one + two > 0 else 0.0
     spread = x.spread * share**2 + y.spread * (1 - share) ** 2
-    return state(common_axes((x, y)), x.q + y.q, np.zeros(parts_shape(x.axes)), spread)
+    return state(_common(x, y), x.q + y.q, np.zeros(parts_shape(x.axes)), spread)
+
+
+def _common(x: State, y: State) -> tuple[Axis, ...]:
+    return x.axes if x.axes == y.axes else common_axes((x, y))

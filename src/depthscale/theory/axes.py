@@ -2,18 +2,37 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from depthscale.numerics.estimate import Array
+from depthscale.theory.kept import kept
 
 REACH = 3  # distances that an ordered axis tells apart: 0, 1, 2, and 3 or more
 
 
-@dataclass(frozen=True)
-class Axis:
+class _OfAKind(type):
+    """Makes one object for all axes that mean the same, which are then compared by identity and never counted twice."""
+
+    _made: dict[tuple[Any, ...], Any] = {}  # noqa: RUF012
+
+    if not TYPE_CHECKING:
+
+        def __call__(cls, n: int, reach: int = 1, parts: tuple[int, ...] = (), edge: bool = False) -> "Axis":
+            key = (n, reach, parts, edge)
+            found = cls._made.get(key)
+            if found is None:
+                new = super().__call__(n, reach, parts, edge)
+                found = cls._made.setdefault((new.n, new.reach, new.parts, new.edge), new)
+                cls._made[key] = found
+            return found
+
+
+@dataclass(frozen=True, eq=False)
+class Axis(metaclass=_OfAKind):
     """One axis of a tensor: its size and what it tells apart.
 
     reach: distances told apart (1: entries are exchangeable). edge: whether the first and last entry are told from
@@ -32,37 +51,41 @@ class Axis:
             object.__setattr__(self, "reach", 1)
             object.__setattr__(self, "edge", False)
 
-    @cached_property
+    def __reduce__(self) -> tuple[type["Axis"], tuple[Any, ...]]:
+        """Copies and what was pickled are the one object again."""
+        return Axis, (self.n, self.reach, self.parts, self.edge)
+
+    @kept
     def classes(self) -> int:
         """Number of classes of pairs."""
         return len(describe(self))
 
-    @cached_property
+    @kept
     def pairs(self) -> Array:
         """Ordered pairs of entries in each class: (classes,), in all n²."""
         return np.array([count for _, count in describe(self)])
 
-    @cached_property
+    @kept
     def weights(self) -> Array:
         """The share of all ordered pairs in each class: (classes,), in all 1."""
         return np.asarray(self.pairs / float(self.n) ** 2)
 
-    @cached_property
+    @kept
     def same(self) -> int:
         """How many types of entries there are; the first so many classes are pairs of one entry with itself."""
         return len(self.parts) or 1 + self.edge
 
-    @cached_property
+    @kept
     def shares(self) -> Array:
         """The share of entries of each type: (types,)."""
         return np.asarray(self.pairs[: self.same] / self.n)
 
-    @cached_property
+    @kept
     def plain(self) -> "Axis":
         """The axis of exchangeable entries."""
         return Axis(self.n)
 
-    @cached_property
+    @kept
     def ends(self) -> tuple[list[int], list[int]]:
         """For every class, the types of its two entries."""
         return [c[0] for c, _ in describe(self)], [c[1] for c, _ in describe(self)]

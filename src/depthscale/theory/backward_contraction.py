@@ -1,16 +1,20 @@
 """Backward rules of linear layers, convolutions and matrix products: the same sums over the other index."""
 
 import math
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from depthscale.graph import ops
 from depthscale.graph.op import Op
+from depthscale.graph.parameters import parameters
 from depthscale.numerics.estimate import Array
 from depthscale.theory.align import coarse, unbroadcast, without_parts
 from depthscale.theory.axes import REACH, Axis, mapped
 from depthscale.theory.forward_contraction import (
     Maps,
+    Terms,
     as_gaussian,
     backward_taps,
     carrying,
@@ -21,6 +25,8 @@ from depthscale.theory.forward_contraction import (
     expand_same,
     forward_taps,
     is_delta,
+    law_pattern,
+    terms_of,
     transposed_windows,
     weight_classes,
 )
@@ -82,31 +88,63 @@ def _fed_linear(g: State, x: State, weight: State) -> State:
     return gradient((Axis(a.axes[-1].n), Axis(b.axes[-1].n)), np.array(rows))
 
 
+class ConvPlan(NamedTuple):
+    """What a convolution does to gradients with these axes: axes of the input's gradient, sums, taps that meet."""
+
+    axes: tuple[Axis, ...]
+    terms: Terms
+    windows: list[Window]
+    sums: list[Array]
+    bias: bool
+
+
+def _conv_plan(
+    op: ops.Conv, g: tuple[Axis, ...], x: tuple[Axis, ...], weights: Array, bias: bool, own: bool
+) -> ConvPlan:
+    windows = conv_windows(op, x, tuple(a.n for a in g))
+    inner = [Axis(a.n, REACH, edge=a.edge or o.edge) for a, o in zip(x[2:], g[2:], strict=True)]
+    w = np.swapaxes(expand_same(weights, g[1], 0), 0, 1)
+    carry = windows
+    if own and is_delta(op):
+        carry, w = carrying(windows), w * math.prod(op.kernel)
+    maps: Maps = [backward_taps(k, g[i], inner[i - 2]) for i, k in enumerate(carry, start=2)]
+    terms = terms_of(w, channel_pairs(x[1], g[1], op.groups), maps, x[1])
+    sums = [same_sums(k, g[i], x[i]) for i, k in enumerate(windows, start=2)]
+    return ConvPlan((*x[:2], *inner), terms, windows, sums, bias)
+
+
+@lru_cache(maxsize=4096)
+def _own_conv_plan(op: ops.Conv, g: tuple[Axis, ...], x: tuple[Axis, ...]) -> ConvPlan:
+    """The plan of a convolution with its own weights."""
+    specs = parameters(op, tuple(a.n for a in x))
+    return _conv_plan(op, g, x, law_pattern(specs["weight"]), "bias" in specs, own=True)
+
+
 @backward.register(ops.Conv)
 def _(op: ops.Conv, setting: Setting, g: State, y: State, *xs: State) -> Pulled:
     g, x = without_parts(g), without_parts(xs[0])
-    windows = conv_windows(op, x, g.shape)
-    inner = [Axis(a.n, REACH, edge=a.edge or o.edge) for a, o in zip(x.axes[2:], g.axes[2:], strict=True)]
-    w = np.swapaxes(expand_same(weight_classes(op, xs), g.axes[1], 0), 0, 1)
-    carry = windows
-    if is_delta(op, xs):
-        carry, w = carrying(windows), w * math.prod(op.kernel)
-    maps: Maps = [backward_taps(k, g.axes[i], inner[i - 2]) for i, k in enumerate(carry, start=2)]
-    q = convolve(g.q, w, channel_pairs(x.axes[1], g.axes[1], op.groups), maps, x.axes[1])
-    gx = as_gaussian(_whatever_its_length(gradient((*x.axes[:2], *inner), q), g), g.spread)
     if len(xs) > 1:
-        return Pulled((gx, _fed_conv(op, g, x, xs[1], windows)), _bias(op, xs, g, 1))
-    sums = [same_sums(w, g.axes[i], x.axes[i]) for i, w in enumerate(windows, start=2)]
-    square = _met(g.q[:, 0], x.q[:, 0], g.axes[0].pairs, sums) / math.prod(op.kernel)
-    return Pulled((gx,), {"weight": square, **_bias(op, xs, g, 1)})
+        plan = _conv_plan(op, g.axes, x.axes, weight_classes(op, xs), "bias" in specs_of(op, *xs), own=False)
+    else:
+        plan = _own_conv_plan(op, g.axes, x.axes)
+    q = convolve(g.q, plan.terms)
+    gx = as_gaussian(gradient(plan.axes, q * g.grain if g.grain else q), g.spread)
+    bias = {"bias": summed_pairs(g, ones_like(g), (1,))} if plan.bias else {}
+    if len(xs) > 1:
+        return Pulled((gx, _fed_conv(op, g, x, xs[1], plan.windows)), bias)
+    square = _met(g.q[:, 0], x.q[:, 0], g.axes[0].pairs, plan.sums) / math.prod(op.kernel)
+    return Pulled((gx,), {"weight": square, **bias})
 
 
 def _met(g: Array, x: Array, batch: Array, sums: list[Array]) -> float:
     """Σ over pairs of examples and of positions that meet through taps of E[g g'] E[x x']; g, x: (batch, *spatial)."""
-    for i, c in enumerate(sums, start=1):
-        x = mapped(x, i, c)
-    total = (g * x).reshape(len(batch), -1).sum(axis=1) * batch
-    return significant(float(total.sum()), float(np.abs(g * x).reshape(len(batch), -1).sum(axis=1) @ batch))
+    if len(sums) == 2:
+        x = sums[0] @ x @ sums[1].T
+    else:
+        for i, c in enumerate(sums, start=1):
+            x = mapped(x, i, c)
+    met = (g * x).reshape(len(batch), -1)
+    return significant(float(batch @ met.sum(axis=1)), float(batch @ np.abs(met).sum(axis=1)))
 
 
 def _fed_conv(op: ops.Conv, g: State, x: State, weight: State, windows: list[Window]) -> State:
@@ -131,7 +169,7 @@ def _(op: ops.ConvTranspose, setting: Setting, g: State, y: State, x: State) -> 
     inner = [Axis(a.n, REACH, edge=True) for a in x.axes[2:]]
     maps: Maps = [forward_taps(w, inner[i - 2], g.axes[i]) for i, w in enumerate(windows, start=2)]
     w = expand_same(weight_classes(op, (x,)), g.axes[1], 1)
-    q = convolve(g.q, w, channel_pairs(x.axes[1], g.axes[1], op.groups), maps, x.axes[1])
+    q = convolve(g.q, terms_of(w, channel_pairs(x.axes[1], g.axes[1], op.groups), maps, x.axes[1]))
     sums = [same_sums(w, x.axes[i], g.axes[i]) for i, w in enumerate(windows, start=2)]
     square = _met(x.q[:, 0], g.q[:, 0], g.axes[0].pairs, sums) / math.prod(op.kernel)
     gx = as_gaussian(gradient((*x.axes[:2], *inner), q), g.spread)

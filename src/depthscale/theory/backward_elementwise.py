@@ -1,6 +1,6 @@
 """Backward rules of elementwise functions, sums and products."""
 
-from dataclasses import replace
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -10,7 +10,6 @@ from depthscale.numerics.estimate import Array
 from depthscale.theory import copula
 from depthscale.theory.activations import Activation
 from depthscale.theory.align import aligned, common_axes, unbroadcast
-from depthscale.theory.forward_contraction import gaussian_spread
 from depthscale.theory.forward_elementwise import (
     averages_of,
     drop,
@@ -25,6 +24,7 @@ from depthscale.theory.resolve import activation
 from depthscale.theory.rules import Pulled, Setting, backward, gradient, specs_of, summed_pairs
 
 
+@lru_cache(maxsize=1024)  # by identity: a tensor may feed several of one function
 def slope_classes(act: Activation, x: State) -> Array:
     """E[φ'(x_i) φ'(x_j)] by class."""
     if x.law is not None and x.kappa is not None:
@@ -36,7 +36,7 @@ def slope_classes(act: Activation, x: State) -> Array:
         m, v, rho = standard(x)
         if v == 0:
             return np.full(x.q.shape, float(act.derivative(np.array([m]))[0]) ** 2)
-        q = np.array(act.derivative_correlation(v, rho, m), dtype=np.float64)
+        q = act.pairs_of_law(True, v, rho, m)
         q[rho == 1.0] = float(act.derivative_second_moment(v, m))
         return q
     i = x.part_axis
@@ -74,6 +74,8 @@ def slope_times_classes(act: Activation, x: State) -> Array:
 
 def through(g: State, x: State, factor: Array) -> State:
     """g times a factor given by class of x."""
+    if g.axes == x.axes:
+        return gradient(g.axes, g.q * factor)
     a, b = aligned(g, State(x.axes, x.mean, factor))
     return gradient(a.axes, a.q * b.q)
 
@@ -81,15 +83,20 @@ def through(g: State, x: State, factor: Array) -> State:
 def through_function(g: State, x: State, act: Activation) -> State:
     """The gradient at the input x of φ, with the fluctuations of a mean of φ'² g² over finitely many units."""
     gx = through(g, x, slope_classes(act, x))
-    own = gaussian_spread(g)
-    grown = max(3 * slope_fourth(act, float(x.average), max(x.length - x.average**2, 0.0)) - 1, 0.0)
-    return replace(gx, spread=max(g.spread - own, 0.0) + own / 2 * grown)
+    own = g.gaussian_spread
+    grown = max(3 * _slope_fourth_of(act, x) - 1, 0.0)
+    return gx.marked(spread=max(g.spread - own, 0.0) + own / 2 * grown)
+
+
+@lru_cache(maxsize=1024)
+def _slope_fourth_of(act: Activation, x: State) -> float:
+    return slope_fourth(act, float(x.average), max(x.length - x.average**2, 0.0))
 
 
 def slope_fourth(act: Activation, m: float, v: float) -> float:
     """E[φ'⁴] / E[φ'²]² for u ~ N(m, v), to a per mille: only error bars depend on it."""
     with np.errstate(all="ignore"):
-        squares = act.derivative(m + np.sqrt(v) * copula.nodes()) ** 2
+        squares = act.derivative(m + math.sqrt(v) * copula.nodes()) ** 2
     return copula.average(squares**2) / max(copula.average(squares) ** 2, 1e-300)
 
 

@@ -10,8 +10,6 @@ which for N independent entries is G (1 − 2/N) E[1/V] = G/V · (N − 2)/(N �
 networks; the faster growth with nonlinearities is in V, which only holds what the mean over the batch leaves.
 """
 
-from dataclasses import replace
-
 import numpy as np
 
 from depthscale.graph import ops
@@ -38,7 +36,7 @@ def removed(g: State, x: State, p: Plan) -> State:
     along[same] = (beta * y.q)[same]
     # share: below 1 where ε counts, which leaves some of the length free
     q = (q - along * done.share) * done.scale * done.inverse
-    return replace(gradient(g.axes, q), grain=done.beyond / done.inverse)
+    return gradient(g.axes, q).marked(grain=done.beyond / done.inverse)
 
 
 def _gains(op: Op, g: State, y: State, x: State, own: tuple[int, ...]) -> tuple[State, dict[str, float]]:
@@ -52,7 +50,7 @@ def _gains(op: Op, g: State, y: State, x: State, own: tuple[int, ...]) -> tuple[
             met = gradient(g.axes, g.gx / square)
             found["weight"] = summed_pairs(met, ones_like(met), own)
         if (mean, square) != (1.0, 1.0):
-            g = replace(g.with_q(g.q * law_factor(square, mean * mean, g, own)), gx=g.gx)  # γg · y/γ
+            g = g.with_q(g.q * law_factor(square, mean * mean, g, own)).marked(gx=g.gx)  # γg · y/γ
     if "bias" in specs:
         found["bias"] = summed_pairs(gradient(g.axes, g.q), ones_like(g), own)
     return g, found
@@ -77,5 +75,5 @@ def _(op: ops.GroupNorm, setting: Setting, g: State, y: State, x: State) -> Pull
     gs = split(coarse(before, 1), 1, (xs.axes[1].n, xs.axes[2].n))
     if before.gx is not None:
         met = split(coarse(gradient(before.axes, before.gx), 1), 1, (xs.axes[1].n, xs.axes[2].n))
-        gs = replace(gs, gx=met.q)
+        gs = gs.marked(gx=met.q)
     return Pulled((merge(removed(gs, xs, p), 1, 2),), found)

@@ -47,6 +47,8 @@ def _density(z: Array) -> Array:
 
 def _standardised(q: Array, m: Array) -> Array:
     """m/√q, with the limit ±inf at q = 0 (and 0 for 0/0)."""
+    if not np.any(m):
+        return np.asarray(0 * q + m)
     with np.errstate(divide="ignore", invalid="ignore"):
         h = m / np.sqrt(q)
     return np.asarray(np.where((m == 0) | np.isnan(h), 0.0, np.clip(h, -1e150, 1e150)))
@@ -67,6 +69,9 @@ def linear(gain: float = 1.0) -> ClosedForms:
 
 def orthant(h: Array, c: Array) -> Array:
     """P(z1 > −h, z2 > −h) for standard Gaussians with correlation c, by Owen's T; 1/2 − arccos(c)/2π at h = 0."""
+    if not np.any(h):
+        with np.errstate(divide="ignore"):
+            return np.asarray(0.5 - np.arctan(np.sqrt((1 - c) / (1 + c))) / np.pi + 0 * h)
     with np.errstate(divide="ignore"):
         ratio = np.sqrt((1 - c) / (1 + c))
     tail = np.where(h == 0, np.arctan(ratio) / (2 * np.pi), special.owens_t(h, ratio))
@@ -75,10 +80,12 @@ def orthant(h: Array, c: Array) -> Array:
 
 def _ramp_pair(q: Array, c: Array, m: Array) -> Array:
     """E[relu(u1) relu(u2)]."""
-    h = _standardised(q, m)
     theta = arccos(c)
     sine = np.sqrt((1 - c) * (1 + c))
     centred = (sine + (np.pi - theta) * c) / (2 * np.pi)
+    if not np.any(m):
+        return np.asarray(q * centred + 0 * m)
+    h = _standardised(q, m)
     # E (z1+h)₊(z2+h)₊ = (h² + c) P + 2 h φ(h) Φ(h √((1−c)/(1+c))) + √(1−c²)/2π · exp(−h²/(1+c))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = np.sqrt((1 - c) / (1 + c))
@@ -112,24 +119,29 @@ def ramp(negative: float, positive: float = 1.0) -> ClosedForms:
     a, b = positive, negative
 
     def pair(q: Array, c: Array, m: Array) -> Array:
+        if b == 0:
+            return np.asarray(a * a * _ramp_pair(q, c, m))
         same = a * a * _ramp_pair(q, c, m) + b * b * _ramp_pair(q, c, -m)
-        if a * b == 0:
+        if a == 0:
             return np.asarray(same)
         # at correlation −c the mirrored second input has mean −m
         return np.asarray(same - 2 * a * b * _mixed(q, c, m))
 
     def slope_pair(q: Array, c: Array, m: Array) -> Array:
         h = _standardised(q, m)
-        up, down = orthant(h, c), orthant(-h, c)
+        up = orthant(h, c)
+        if b == 0:
+            return np.asarray(a * a * up)
+        down = orthant(-h, c)
         return np.asarray(a * a * up + b * b * down + a * b * np.maximum(1 - up - down, 0.0))
 
     def slope_second(q: Array, m: Array) -> Array:
         h = _standardised(q, m)
-        return np.asarray(a * a * special.ndtr(h) + b * b * special.ndtr(-h))
+        return np.asarray(a * a * special.ndtr(h) + (b * b * special.ndtr(-h) if b else 0.0))
 
     return ClosedForms(
-        mean=lambda q, m: a * _ramp_mean(q, m) - b * _ramp_mean(q, -m),
-        second=lambda q, m: a * a * _ramp_second(q, m) + b * b * _ramp_second(q, -m),
+        mean=lambda q, m: a * _ramp_mean(q, m) - (b * _ramp_mean(q, -m) if b else 0.0),
+        second=lambda q, m: a * a * _ramp_second(q, m) + (b * b * _ramp_second(q, -m) if b else 0.0),
         slope_second=slope_second,
         growth=slope_second,  # φ φ'' = 0
         pair=pair,

@@ -50,17 +50,39 @@ def squares(values: Array) -> tuple[Array, float]:
 def pair(values: Array, kappa: Array) -> Array:
     """E[H(z_i) H(z_j)] at correlations κ (any shape)."""
     a, rest = squares(values)
-    k = np.clip(kappa, -1.0, 1.0)
-    return np.asarray(np.polynomial.polynomial.polyval(k, a) + rest * np.where(k > 0, k, 0.0) ** _ORDER)
+    powers = _powers(np.clip(kappa, -1.0, 1.0).ravel())
+    return _series(a, rest, powers).reshape(kappa.shape)
+
+
+def _powers(k: Array) -> Array:
+    """1, k, k², …: (_ORDER + 1, K)."""
+    out = np.empty((_ORDER + 1, len(k)))
+    out[0], out[1] = 1.0, k
+    done = 2
+    while done <= _ORDER:  # k⁰ … kⁿ⁻¹ times kⁿ gives the next n
+        more = min(done, _ORDER + 1 - done)
+        np.multiply(out[:more], out[1] * out[done - 1], out=out[done : done + more])
+        done += more
+    return out
+
+
+def _series(a: Array, rest: float, powers: Array) -> Array:
+    out = a @ powers[:-1]
+    return np.asarray(out + rest * np.where(powers[1] > 0, powers[-1], 0.0) if rest else out)
 
 
 def correlations(values: Array, covariance: Array) -> Array:
     """The κ at which H(z) has these covariances (any shape)."""
-    grid = np.sin(np.linspace(-np.pi / 2, np.pi / 2, 201))
     mean = average(values)
-    table = pair(values, grid) - mean * mean
-    rising = np.maximum.accumulate(table)
-    return np.asarray(np.interp(covariance, rising + 1e-15 * np.arange(len(grid)), grid))
+    powers = _grid_powers()
+    rising = np.maximum.accumulate(_series(*squares(values), powers) - mean * mean)
+    return np.asarray(np.interp(covariance, rising + 1e-15 * np.arange(len(rising)), powers[1]))
+
+
+@lru_cache(maxsize=1)
+def _grid_powers() -> Array:
+    """Powers of the correlations that ``correlations`` tabulates at."""
+    return _powers(np.sin(np.linspace(-np.pi / 2, np.pi / 2, 201)))
 
 
 def sum_law(first: Array, second: Array) -> Array:

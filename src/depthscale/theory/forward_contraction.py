@@ -7,18 +7,20 @@ Convolutions count the pairs of taps exactly (``windows``).
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import replace
+from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
 from depthscale.graph import ops
 from depthscale.graph.op import Op
+from depthscale.graph.parameters import ParameterSpec, parameters
 from depthscale.graph.shapes import infer
 from depthscale.numerics.estimate import Array
 from depthscale.theory.align import aligned, coarse, common_axes, without_parts
 from depthscale.theory.axes import REACH, Axis, mapped
-from depthscale.theory.moments import State, state
-from depthscale.theory.rules import Setting, forward, law_classes, shapes_of, specs_of
+from depthscale.theory.moments import Shape, State, state
+from depthscale.theory.rules import Setting, forward, law_classes, specs_of
 from depthscale.theory.windows import (
     Window,
     backward_map,
@@ -34,7 +36,11 @@ def weight_classes(op: Op, xs: tuple[State, ...]) -> Array:
     if len(xs) > 1:  # the weight is fed
         w = coarse(xs[1])
         return np.asarray(np.broadcast_to(w.q, (2,) * w.q.ndim))
-    spec = specs_of(op, *xs)["weight"]
+    return law_pattern(specs_of(op, *xs)["weight"])
+
+
+def law_pattern(spec: ParameterSpec) -> Array:
+    """E[w w'] of a parameter by agreement on every axis: (2,)*k."""
     same, other = law_classes(spec)
     out = np.full((2,) * len(spec.shape), other)
     out[(0,) * out.ndim] = same
@@ -60,19 +66,9 @@ def with_bias(op: Op, y: State, x: tuple[State, ...], channel: int) -> State:
     return y.with_q(y.q + classes.reshape(shape) + 2 * mean * y.mean, y.mean + mean)
 
 
-def gaussian_spread(x: State) -> float:
-    """Relative variance of the mean square of Gaussian elements with x's correlations: twice the mean ρ²."""
-    v = x.deviations()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        rho2 = np.where(v > 0, ((x.q - x.means()) / np.where(v > 0, v, 1.0)) ** 2, 0.0)
-    for axis in x.axes:
-        rho2 = axis.weights @ rho2.reshape(axis.classes, -1)
-    return 2.0 * float(rho2.item())
-
-
-def as_gaussian(y: State, spread: float) -> State:
-    """y with the spread of a sum of many terms whose law itself fluctuates by ``spread``."""
-    return replace(y, spread=spread + gaussian_spread(y))
+def as_gaussian(y: State, spread: float, grain: float | None = None) -> State:
+    """y with the spread of a sum of many terms whose law itself fluctuates by ``spread`` (and this grain, if given)."""
+    return y.marked(spread=spread + y.gaussian_spread, grain=y.grain if grain is None else grain)
 
 
 @forward.register(ops.Linear)
@@ -84,8 +80,7 @@ def _(op: ops.Linear, setting: Setting, *xs: State) -> State:
     y = np.tensordot(x.q, w * x.axes[-1].pairs, ([x.q.ndim - 1], [1]))
     axes = (*x.axes[:-1], Axis(op.out_features))
     mean = _mean_weight(op, xs) * _summed_mean(x, len(x.axes) - 1)
-    out = as_gaussian(with_bias(op, state(axes, y, mean), xs, len(axes) - 1), x.spread)
-    return replace(out, grain=1.0 / x.axes[-1].n)
+    return as_gaussian(with_bias(op, state(axes, y, mean), xs, len(axes) - 1), x.spread, 1.0 / x.axes[-1].n)
 
 
 def _mean_weight(op: Op, xs: tuple[State, ...]) -> float:
@@ -99,15 +94,15 @@ def _summed_mean(x: State, i: int) -> Array:
     return np.asarray(x.mean * x.axes[i].n)
 
 
-def conv_windows(op: ops.Conv, x: State, out: tuple[int, ...]) -> list[Window]:
-    """The window of every spatial axis."""
-    rows = zip(x.shape[2:], out[2:], op.kernel, op.stride, op.padding, op.dilation, strict=True)
+def conv_windows(op: ops.Conv, x: tuple[Axis, ...], out: tuple[int, ...]) -> list[Window]:
+    """The window of every spatial axis of an input with these axes."""
+    rows = zip((a.n for a in x[2:]), out[2:], op.kernel, op.stride, op.padding, op.dilation, strict=True)
     return [Window(*row) for row in rows]
 
 
-def is_delta(op: Op, xs: tuple[State, ...]) -> bool:
-    """Whether all of a kernel's weight is drawn at its centre (delta-orthogonal: Xiao et al. 2018)."""
-    return len(xs) == 1 and bool(getattr(getattr(op, "weight", None), "delta", False))
+def is_delta(op: Op) -> bool:
+    """Whether all of a kernel's own weight is drawn at its centre (delta-orthogonal: Xiao et al. 2018)."""
+    return bool(getattr(getattr(op, "weight", None), "delta", False))
 
 
 def carrying(windows: list[Window]) -> list[Window]:
@@ -130,28 +125,37 @@ def channel_pairs(own: Axis, other: Axis, groups: int) -> Array:
 
 
 Maps = list[Callable[[int], Array]]
+Terms = tuple[tuple[Array, tuple[Array, ...]], ...]  # weights by channel class, and a map per spatial axis
 
 
-def convolve(q: Array, weights: Array, pairs: Array, maps: Maps, out: Axis) -> Array:
-    """Sums of q (batch, channels, *spatial) over taps and channels.
+def terms_of(weights: Array, pairs: Array, maps: Maps, out: Axis) -> Terms:
+    """What a convolution sums: one term per agreement of taps.
 
     weights: (own 2, other's classes, *taps (same, different)); pairs as in ``channel_pairs``; maps: per spatial axis
     the coefficients of pairs of the same tap (0) and of different taps (1). Terms whose weights vanish are left out.
     """
-    total: Array | None = None
+    found = []
     for agreement in itertools.product((0, 1), repeat=len(maps)):
         index: tuple[slice | int, ...] = (slice(None), slice(None), *agreement)
         w = weights[index] * pairs
-        if not w.any():
-            continue
-        z = q
-        for i, which in enumerate(agreement):
-            z = mapped(z, i + 2, maps[i](which))
-        z = mapped(z, 1, w[: out.classes])
+        if w.any() or not any(agreement):
+            found.append((w[: out.classes], tuple(maps[i](which) for i, which in enumerate(agreement))))
+    return tuple(found)
+
+
+def convolve(q: Array, terms: Terms) -> Array:
+    """Sums of q (batch, channels, *spatial) over taps and channels."""
+    total: Array | None = None
+    for w, maps in terms:
+        if len(maps) == 2:
+            z = maps[0] @ q @ maps[1].T
+        else:
+            z = q
+            for i, m in enumerate(maps):
+                z = mapped(z, i + 2, m)
+        z = (w @ z.reshape(*z.shape[:2], -1)).reshape(len(z), len(w), *z.shape[2:])
         total = z if total is None else total + z
-    if total is None:
-        shape = [m(0).shape[0] for m in maps]
-        return np.zeros((q.shape[0], out.classes, *shape))
+    assert total is not None  # there is always the term of equal taps
     return total
 
 
@@ -180,25 +184,57 @@ def spatial(n: int, axis: Axis, padding: int) -> Axis:
     return Axis(n, REACH, edge=axis.edge or padding > 0)
 
 
+class ConvPlan(NamedTuple):
+    """What a convolution does to states with these axes: output axes, sums, E[y] over Σ E[x], bias, grain."""
+
+    axes: tuple[Axis, ...]
+    terms: Terms
+    mean: float
+    bias: tuple[Array, float] | None  # E[b b'] in the shape of q, and E[b]
+    grain: float
+
+
+def _conv_plan(op: ops.Conv, x: tuple[Axis, ...], weights: Array, mean: float, fed: tuple[Shape, ...]) -> ConvPlan:
+    shape = infer(op, tuple(a.n for a in x), *fed)
+    windows, w = conv_windows(op, x, shape), expand_same(weights, x[1], 1)
+    if not fed and is_delta(op):
+        windows, w = carrying(windows), w * math.prod(op.kernel)
+    inner = [spatial(n, a, k.padding) for n, a, k in zip(shape[2:], x[2:], windows, strict=True)]
+    axes = (x[0], Axis(shape[1]), *inner)
+    maps: Maps = []
+    share = 1.0
+    for i, window in enumerate(windows, start=2):
+        maps.append(forward_taps(window, axes[i], x[i]))
+        share *= float((tap_index(window) < window.n).sum()) / window.out  # taps that lie inside, on average
+    spec = parameters(op, tuple(a.n for a in x), *fed).get("bias")
+    bias = None
+    if spec is not None and spec.moments.mean_square > 0:
+        square, other = law_classes(spec)
+        bias = (expand_same(np.array([square, other]), axes[1], 0).reshape(1, -1, *[1] * len(inner)), spec.moments.mean)
+    terms = terms_of(w, channel_pairs(axes[1], x[1], op.groups), maps, axes[1])
+    return ConvPlan(axes, terms, mean / op.groups * share, bias, op.groups / (x[1].n * share))
+
+
+@lru_cache(maxsize=4096)
+def _own_conv_plan(op: ops.Conv, x: tuple[Axis, ...]) -> ConvPlan:
+    """The plan of a convolution with its own weights."""
+    spec = parameters(op, tuple(a.n for a in x))["weight"]
+    return _conv_plan(op, x, law_pattern(spec), spec.moments.mean, ())
+
+
 @forward.register(ops.Conv)
 def _(op: ops.Conv, setting: Setting, *xs: State) -> State:
     x = coarse(xs[0], 1) if op.groups > 1 else xs[0]
     x = without_parts(x, 2)
-    shape = infer(op, *shapes_of(xs))
-    windows, w = conv_windows(op, x, shape), expand_same(weight_classes(op, xs), x.axes[1], 1)
-    if is_delta(op, xs):
-        windows, w = carrying(windows), w * math.prod(op.kernel)
-    inner = [spatial(n, a, k.padding) for n, a, k in zip(shape[2:], x.axes[2:], windows, strict=True)]
-    axes = (x.axes[0], Axis(shape[1]), *inner)
-    maps: Maps = []
-    share = 1.0
-    for i, window in enumerate(windows, start=2):
-        maps.append(forward_taps(window, axes[i], x.axes[i]))
-        share *= float((tap_index(window) < window.n).sum()) / window.out  # taps that lie inside, on average
-    y = convolve(x.q, w, channel_pairs(axes[1], x.axes[1], op.groups), maps, axes[1])
-    mean = _mean_weight(op, xs) * _summed_mean(x, 1) / op.groups * share
-    y_state = as_gaussian(with_bias(op, state(axes, y, mean), xs, 1), x.spread)
-    return replace(y_state, grain=op.groups / (x.axes[1].n * share))
+    if len(xs) > 1:
+        plan = _conv_plan(op, x.axes, weight_classes(op, xs), xs[1].average, (xs[1].shape,))
+    else:
+        plan = _own_conv_plan(op, x.axes)
+    y, mean = convolve(x.q, plan.terms), np.asarray(plan.mean * _summed_mean(x, 1))
+    if plan.bias is not None:
+        classes, shift = plan.bias
+        y, mean = y + classes + 2 * shift * mean, mean + shift
+    return as_gaussian(state(plan.axes, y, mean), x.spread, plan.grain)
 
 
 def transposed_windows(op: ops.ConvTranspose, x: State, out: tuple[int, ...]) -> list[Window]:
@@ -219,10 +255,10 @@ def _(op: ops.ConvTranspose, setting: Setting, x: State) -> State:
     for i, window in enumerate(transposed_windows(op, x, shape), start=2):
         maps.append(backward_taps(window, x.axes[i], axes[i]))
         share *= float((tap_index(window) < window.n).sum()) / window.n
-    y = convolve(x.q, w, channel_pairs(axes[1], x.axes[1], op.groups), maps, axes[1])
+    y = convolve(x.q, terms_of(w, channel_pairs(axes[1], x.axes[1], op.groups), maps, axes[1]))
     mean = _mean_weight(op, (x,)) * _summed_mean(x, 1) / op.groups * share
-    y_state = as_gaussian(with_bias(op, state(axes, y, mean), (x,), 1), x.spread)
-    return replace(y_state, grain=op.groups / (x.axes[1].n * share))
+    grain = op.groups / (x.axes[1].n * share)
+    return as_gaussian(with_bias(op, state(axes, y, mean), (x,), 1), x.spread, grain)
 
 
 def product(a: State, b: State, i: int, j: int) -> tuple[State, State, int]:

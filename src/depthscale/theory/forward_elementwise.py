@@ -7,7 +7,6 @@ are recognised beforehand (``fusion``) or bring their cross moments with them.
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache
 
 import numpy as np
@@ -18,7 +17,7 @@ from depthscale.numerics.estimate import Array
 from depthscale.theory import copula
 from depthscale.theory.activations import Activation
 from depthscale.theory.align import aligned, common_axes
-from depthscale.theory.forward_contraction import expand_same, gaussian_spread
+from depthscale.theory.forward_contraction import expand_same
 from depthscale.theory.moments import (
     State,
     along_axis,
@@ -90,19 +89,26 @@ def standard(x: State) -> tuple[float, float, Array]:
     m, v = float(x.mean), max(x.length - float(x.mean) ** 2, 0.0)
     if v <= 1e-14 * x.length or v == 0:
         return m, 0.0, np.ones_like(x.q)
-    rho = np.clip((x.q - m * m) / v, -1.0, 1.0)
-    rho[tuple(slice(0, a.same) for a in x.axes)] = 1.0
+    rho = np.minimum(np.maximum((x.q - m * m) / v, -1.0), 1.0)
+    rho.ravel()[x.frame.own] = 1.0  # a view: rho is a new array, in order
     return m, v, rho
 
 
 def fourth(act: Activation, m: float, v: float) -> float:
     """E[φ⁴] / E[φ²]² for u ~ N(m, v), to a per mille: only error bars depend on it."""
+    z, w = _line()
+    with np.errstate(all="ignore"):
+        y2 = act.f(m + math.sqrt(v) * z) ** 2
+    second = float(w @ y2)
+    return float(w @ (y2 * y2)) / max(second * second, 1e-300)
+
+
+@lru_cache(maxsize=1)
+def _line() -> tuple[Array, Array]:
+    """Points and weights of a plain sum over a standard Gaussian."""
     z = np.linspace(-8.0, 8.0, 161)
     w = np.exp(-z * z / 2)
-    with np.errstate(all="ignore"):
-        y2 = act.f(m + np.sqrt(v) * z) ** 2
-    second = float(w @ y2) / float(w.sum())
-    return float(w @ (y2 * y2)) / float(w.sum()) / max(second * second, 1e-300)
+    return z, w / w.sum()
 
 
 def _check_finite(act: Activation, values: Array, m: float, v: float) -> None:
@@ -141,12 +147,13 @@ def _uniform(act: Activation, x: State) -> State:
         value = act(np.array([m]))
         _check_finite(act, value, m, v)
         return state(x.axes, np.full(x.q.shape, float(value[0]) ** 2), float(value[0]), 0.0)
-    q = np.array(act.correlation(v, rho, m), dtype=np.float64)
+    q = act.pairs_of_law(False, v, rho, m)
     mean, second = float(act.mean(v, m)), float(act.second_moment(v, m))
     _check_finite(act, q, m, v)
     q[rho == 1.0] = second
-    y = state(x.axes, q, mean, _spread(act, x, m, v, second))
-    return replace(y, law=act.f(m + math.sqrt(v) * copula.nodes()), kappa=rho)
+    y = state(x.axes, q, mean)
+    law = act.f(m + math.sqrt(v) * copula.nodes())
+    return State(x.axes, y.mean, y.q, _spread(act, x, m, v, second), law=law, kappa=rho)
 
 
 def _by_law(act: Activation, x: State, law: Array, kappa: Array) -> State:
@@ -156,14 +163,15 @@ def _by_law(act: Activation, x: State, law: Array, kappa: Array) -> State:
     q[kappa >= 1.0] = copula.average(values * values)
     _check_finite(act, q, float(x.mean), x.length)
     second = float(q.flat[0])
-    own = gaussian_spread(x)
+    own = x.gaussian_spread
     spread = max(x.spread - own, 0.0) + own / 2 * max(copula.average(values**4) / max(second**2, 1e-300) - 1, 0.0)
-    return replace(state(x.axes, q, copula.average(values), spread), law=values, kappa=kappa)
+    y = state(x.axes, q, copula.average(values))
+    return State(x.axes, y.mean, y.q, spread, law=values, kappa=kappa)
 
 
 def _spread(act: Activation, x: State, m: float, v: float, second: float) -> float:
     """Fluctuation of the law, carried through d ln E φ²/d ln v, plus that of a mean over finitely many units."""
-    own = gaussian_spread(x)
+    own = x.gaussian_spread
     law = max(x.spread - own, 0.0)
     step = 1e-3
     if law > 0:
@@ -218,7 +226,7 @@ def affine(x: State, scale: float, shift: float) -> State:
     y = x.with_q(q, mean + shift)
     if x.law is None or (shift and x.typed):
         return y
-    return replace(y, law=scale * x.law + shift, kappa=x.kappa)
+    return y.marked(law=scale * x.law + shift, kappa=x.kappa)
 
 
 def _mean_sums(x: State) -> Array:
@@ -284,7 +292,7 @@ def total(signs: tuple[float, ...], xs: tuple[State, ...], cross: dict[tuple[int
             q = q + signs[j] * sign * product
     y = state(axes, q, np.broadcast_to(mean, parts_shape(axes)))
     length = y.length
-    y = replace(y, spread=variance / length**2 if length > 0 else 0.0)
+    y = y.marked(spread=variance / length**2 if length > 0 else 0.0)
     return y if cross else _with_law(y, signs, xs)
 
 
@@ -311,7 +319,7 @@ def _with_law(y: State, signs: tuple[float, ...], xs: tuple[State, ...]) -> Stat
     law = m + (law - centre) * math.sqrt(v / size)  # what the tails of the grid leave out
     kappa = copula.correlations(law, inner.q - m * m)
     kappa.flat[0] = 1.0
-    return replace(y, law=law, kappa=kappa)
+    return y.marked(law=law, kappa=kappa)
 
 
 def mean_products(x: State, y: State) -> Array:
@@ -333,7 +341,7 @@ def edge_products(x: State, y: State) -> Array:
         return np.ones((1,) * x.q.ndim)
     axes = common_axes((x, y))
     (x1, x2), (y1, y2) = (ends_of(np.sqrt(type_squares(z) / max(z.length, 1e-300)), axes) for z in (x, y))
-    return np.asarray((x1 * y2 + x2 * y1) / 2)
+    return np.asarray((x1[0] * y2[0] + x2[0] * y1[0]) / 2)
 
 
 @forward.register(ops.Add)

@@ -17,10 +17,11 @@ from depthscale.graph import ops
 from depthscale.graph.op import Op
 from depthscale.numerics.estimate import Array
 from depthscale.theory.align import coarse
-from depthscale.theory.axes import Axis, mapped, projection, summed
+from depthscale.theory.axes import Axis
 from depthscale.theory.forward_elementwise import law_factor
+from depthscale.theory.frames import Split, split_of, type_weights
 from depthscale.theory.index_algebra import merge, split
-from depthscale.theory.moments import State, along_axis, centred, combined, same_average, state
+from depthscale.theory.moments import State, combined, state
 from depthscale.theory.rules import Setting, forward, specs_of
 
 
@@ -61,27 +62,43 @@ class Normalised(NamedTuple):
 @lru_cache(maxsize=256)  # by identity: forward, gain and backward rules ask for the same one
 def normalise(x: State, p: Plan) -> Normalised:
     """x minus its average (if wanted) over its root mean square, over the axes of the plan."""
-    left = centred(x.q, x.axes, p.over) if p.subtract else x.q
-    variance = left[tuple(slice(0, a.same) for a in x.axes)]  # by type of entry
-    for k in p.over:
-        variance = np.expand_dims(summed(variance, x.axes[k].shares, k), k)
-    variance = np.maximum(variance, 0.0)
-    root = 1.0 / np.sqrt(variance + p.eps)
-    scale = combined(root, x.axes, np.multiply)
-    i, mean = x.part_axis, x.mean
-    for k in reversed(range(len(x.axes))):  # the factor by part
-        if k != i:
-            root = summed(root, x.axes[k].shares, k) if root.shape[k] > 1 else np.take(root, 0, axis=k)
+    parted = split_of(x.axes, p.over)
+    rows = parted.matrix(x.q)  # (rest, over)
     if p.subtract:
-        mean = mean - x.average if i is not None and i in p.over else np.zeros_like(mean)
-    y = state(x.axes, tilted(left * scale, x.axes, p.over), mean * (root if i is not None else float(root)))
+        down, up = parted.rows
+        rows = rows - (rows @ down) @ up
+    variance = np.maximum(rows[parted.own] @ parted.same, 0.0)  # by type of the rest
+    root = 1.0 / np.sqrt(variance + p.eps)
+    scale = combined(root.reshape(parted.rest_types), parted.rest, np.multiply)
+    scale = np.broadcast_to(scale, [a.classes for a in parted.rest]).reshape(-1, 1)
+    y = state(x.axes, parted.whole(_tilted(rows * scale, parted)), _normalised_mean(x, p, parted, root))
+    excess = mean_square_correlation(y, parted)
+    units = y.axes[1].n if 1 in p.over and len(y.axes) > 1 else 1
     return Normalised(
         y,
-        float(np.mean(variance / (variance + p.eps))),
-        scale,
-        inverse_excess(y, x.grain, p),
-        inverse_excess(y, 0.0, p),
+        float((variance / (variance + p.eps)).sum() / len(variance)),
+        scale.reshape(parted.kept),
+        inverse_excess(excess + x.grain / units if y.length > 0 else 0.0),
+        inverse_excess(excess),
     )
+
+
+def _normalised_mean(x: State, p: Plan, parted: Split, root: Array) -> Array:
+    """E[y], for 1/√(V + ε) by type of the axes that are not normalised."""
+    i = x.part_axis
+    if p.subtract:
+        if i is None or i not in p.over:
+            return np.zeros_like(x.mean)
+        mean = np.asarray(x.mean - x.average)
+    else:
+        mean = x.mean
+    if len(root) == 1 or i is None or i in p.over:  # one factor for all
+        several = parted.several
+        return np.asarray(mean * float(root @ type_weights(parted.rest, several) if several else root[0]))
+    at = parted.rest_at.index(i)
+    moved = np.moveaxis(root.reshape(parted.rest_types), at, 0).reshape(parted.rest_types[at], -1)
+    others = parted.rest[:at] + parted.rest[at + 1 :]
+    return np.asarray(mean * (moved @ type_weights(others, tuple(range(len(others))))))
 
 
 def tilted(q: Array, axes: tuple[Axis, ...], over: tuple[int, ...]) -> Array:
@@ -91,47 +108,38 @@ def tilted(q: Array, axes: tuple[Axis, ...], over: tuple[int, ...]) -> Array:
     as that of exchangeable axes), and E[λ_m z_m² / Σ λ z²] is about λ_m/(1 + 2 λ_m/Σλ), normalised: a pattern that
     all examples share weighs less than E[x_i x_j]/E[V] says.
     """
-    own = tuple(slice(None) if i in over else slice(0, a.same) for i, a in enumerate(axes))
-    part, sizes = q[own], []
-    for i in over:
-        part = mapped(part, i, projection(axes[i], axes[i].plain))
-        sizes.append(axes[i].n)
-    modes, counts = part, np.ones((1,) * part.ndim)
-    for i, n in zip(over, sizes, strict=True):
-        if n > 1:
-            first, rest = np.take(modes, [0], axis=i), np.take(modes, [1], axis=i)
-            modes = np.concatenate([first + (n - 1) * rest, first - rest], axis=i)
-            counts = counts * along_axis(np.array([1.0, n - 1.0]), i, part.ndim)
-    modes = np.maximum(modes, 0.0)
-    trace = (modes * counts).sum(axis=over, keepdims=True)
+    parted = split_of(axes, over)
+    return parted.whole(_tilted(parted.matrix(q), parted))
+
+
+def _tilted(rows: Array, parted: Split) -> Array:
+    """``tilted``, of moments as a matrix (rest, over)."""
+    into, counts, back = parted.modes
+    modes = np.maximum(rows[parted.own] @ into, 0.0)  # (types, modes)
+    trace = (modes @ counts)[:, None]
     if not trace.min() > 0:
-        return q
+        return rows
     new = modes / (1 + 2 * modes / trace)
-    new = new * trace / (new * counts).sum(axis=over, keepdims=True) - modes
-    for i, n in zip(over, sizes, strict=True):
-        if n > 1:
-            constant, rest = np.take(new, [0], axis=i), np.take(new, [1], axis=i)
-            new = np.concatenate([(constant + (n - 1) * rest) / n, (constant - rest) / n], axis=i)
-            new = np.take(new, [0] * axes[i].same + [1] * (axes[i].classes - axes[i].same), axis=i)
-    out = q.copy()
-    out[own] += new
+    new = new * (trace / (new @ counts)[:, None]) - modes
+    out = rows.copy()
+    out[parted.own] += new @ back
     return out
 
 
-def inverse_excess(y: State, grain: float, p: Plan) -> float:
-    """E[1/V]·E[V] for the mean square V of ν effectively independent Gaussians: ν/(ν − 2).
-
-    1/ν = mean ρ² over pairs of the normalised entries (Satterthwaite's count, N − 1 for N independent ones), plus
-    1/(number of terms that a unit is a sum of): few terms make units of different length.
-    """
+def mean_square_correlation(y: State, parted: Split) -> float:
+    """Mean ρ² over pairs of the normalised entries: 1/ν, with ν of them effectively independent (Satterthwaite)."""
     if y.length <= 0:
-        return 1.0
-    rho2 = y.q**2
-    units = y.axes[1].n if 1 in p.over and len(y.axes) > 1 else 1
-    for k in reversed(range(len(y.axes))):
-        axis = y.axes[k]
-        rho2 = summed(rho2, axis.weights, k) if k in p.over else same_average(rho2, y.axes[: k + 1], k)
-    inverse = float(rho2) / y.length**2 + grain / units
+        return 0.0
+    rows = parted.matrix(y.q)
+    return float(parted.same_rest @ (rows * rows) @ parted.pairs) / y.length**2
+
+
+def inverse_excess(inverse: float) -> float:
+    """E[1/V]·E[V] for the mean square V of ν effectively independent Gaussians: ν/(ν − 2), from 1/ν.
+
+    1/ν is ``mean_square_correlation``, plus 1/(number of terms that a unit is a sum of): few terms make units of
+    different length.
+    """
     return 1 / (1 - 2 * inverse) if inverse < 1 / 3 else 3.0
 
 

@@ -151,7 +151,7 @@ def _law_of_max(
     if act is None:
         q = v * covariance + (m + math.sqrt(v * rest) * mean) ** 2
         return _Law(q, m + math.sqrt(v * rest) * mean, covariance / covariance.flat[0], np.zeros(0))
-    values = maxima.quantiles(n, inside, copula.nodes())
+    values = maxima.quantiles_at_nodes(n, inside)
     kappa = copula.correlations(values, covariance)
     kappa[own] = 1.0
     inputs = m + math.sqrt(v) * values

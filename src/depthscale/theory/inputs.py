@@ -8,7 +8,6 @@ import numpy as np
 from depthscale.errors import TheoryError
 from depthscale.graph import ops
 from depthscale.theory.axes import REACH, Axis
-from depthscale.theory.forward_contraction import gaussian_spread
 from depthscale.theory.moments import State, same_class, state
 
 
@@ -54,4 +53,4 @@ class InputStats:
             row = np.array(values, dtype=float)[index]
             q = q * row.reshape([-1 if k == i else 1 for k in range(len(axes))])
         x = state(axes, self.mean**2 + variance * q, self.mean)
-        return State(x.axes, x.mean, x.q, gaussian_spread(x))
+        return State(x.axes, x.mean, x.q, x.gaussian_spread)

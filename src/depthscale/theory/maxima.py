@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from depthscale.numerics.estimate import Array
+from depthscale.theory.copula import nodes
 
 _U = np.linspace(-6.5, 6.5, 79)  # (U,)
 _H = float(_U[1] - _U[0])
@@ -114,6 +115,12 @@ def _matches(n: float) -> Array:
 def match(n: float, r: Array) -> Array:
     """P(the largest of u and the largest of v have one index) for n pairs at correlation r; 1/n at r = 0."""
     return np.asarray(np.interp(np.arcsin(np.clip(r, -1.0, 1.0)), _ANGLES, _matches(n)))
+
+
+@lru_cache(maxsize=64)
+def quantiles_at_nodes(n: float, rho: float) -> Array:
+    """``quantiles`` at ``copula.nodes()``: forward and backward rules ask for the same ones."""
+    return quantiles(n, rho, nodes())
 
 
 def quantiles(n: float, rho: float, z: Array) -> Array:

@@ -31,21 +31,22 @@ Sources of the special cases: Poole et al. 2016; Schoenholz et al. 2017; Xiao et
 2019 (batch normalisation); Yang & Schoenholz 2017 (residual networks).
 """
 
-import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from depthscale.numerics.estimate import Array
-from depthscale.theory.axes import Axis, mapped, row_weights, summed
+from depthscale.theory.axes import Axis, summed
+from depthscale.theory.frames import Ends, Frame, ends, frame, split_of, type_weights
+from depthscale.theory.kept import kept
 
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, init=False)
 class State:
     """The moments of one tensor. axes: one per dimension; mean: E[x], a number, or one per part along the axis that
     has parts (where edges are told apart it is proportional to their root mean square); q: E[x_i x_j] by class, one
@@ -69,42 +70,66 @@ class State:
     kappa: Array | None = None
     gx: Array | None = None
 
-    @cached_property
+    def __init__(
+        self,
+        axes: tuple[Axis, ...],
+        mean: Array,
+        q: Array,
+        spread: float = 0.0,
+        grain: float = 0.0,
+        law: Array | None = None,
+        kappa: Array | None = None,
+        gx: Array | None = None,
+    ) -> None:
+        # there are thousands of states in a propagation: one update is faster than eight frozen assignments
+        self.__dict__.update(axes=axes, mean=mean, q=q, spread=spread, grain=grain, law=law, kappa=kappa, gx=gx)
+
+    @kept
     def shape(self) -> Shape:
         """The tensor's shape."""
         return tuple(a.n for a in self.axes)
 
-    @property
+    @kept
     def size(self) -> int:
         """Number of elements."""
         return math.prod(self.shape)
 
-    @cached_property
+    @kept
     def part_axis(self) -> int | None:
         """The axis that has parts, if any."""
         return next((i for i, a in enumerate(self.axes) if a.parts), None)
 
-    @cached_property
+    @kept
     def typed(self) -> bool:
         """Whether an axis tells edges apart."""
         return any(a.edge for a in self.axes)
 
-    @cached_property
+    @kept
+    def frame(self) -> Frame:
+        """The weights that averages over its classes are taken with."""
+        return frame(self.axes)
+
+    @kept
     def amplitude(self) -> tuple[Array, float]:
         """See ``amplitudes``."""
         return _amplitudes(self)
 
-    @cached_property
+    @kept
+    def even(self) -> "State":
+        """See ``stationary``."""
+        return _even(self)
+
+    @kept
     def length(self) -> float:
         """q = E[x²], averaged over all elements."""
-        return float(same_of_all(self.q, self.axes))
+        return float(self.q.ravel() @ self.frame.same)
 
-    @cached_property
+    @kept
     def average(self) -> float:
         """E[x], averaged over all elements."""
         return float(self.mean) if self.part_axis is None else float(self.mean @ self.axes[self.part_axis].shares)
 
-    @cached_property
+    @kept
     def key(self) -> tuple[object, ...]:
         """What two equal states have in common, for caches."""
         rest = tuple(None if a is None else a.tobytes() for a in (self.law, self.kappa, self.gx))
@@ -115,8 +140,9 @@ class State:
         """c: E[x x'] / q of two inputs (axis 0) at one unit; nan for a batch of one."""
         if not self.axes or self.axes[0].n == 1 or self.axes[0].parts:
             return math.nan
-        other = np.take(self.q, self.q.shape[0] - 1, axis=0)
-        return float(same_of_all(other, self.axes[1:])) / self.length if self.length > 0 else math.nan
+        if self.length <= 0:
+            return math.nan
+        return float(self.q[-1].ravel() @ frame(self.axes[1:]).same) / self.length
 
     def means(self) -> Array:
         """E[x_i] E[x_j] by class, in a shape that broadcasts against q."""
@@ -142,16 +168,33 @@ class State:
         i = self.part_axis
         if i is None:
             return np.array([max(self.length - float(self.mean) ** 2, 0.0)])
-        q = self.q
-        for k in reversed(range(len(self.axes))):
-            if k != i:
-                q = same_average(q, self.axes, k)
-        return np.maximum(q[: len(self.mean)] - self.mean**2, 0.0)
+        return np.maximum(self.frame.by_part @ self.q.ravel() - self.mean**2, 0.0)
+
+    @kept
+    def gaussian_spread(self) -> float:
+        """Relative variance of the mean square of Gaussian elements with these correlations: twice the mean ρ²."""
+        v = self.deviations()
+        covariance = self.q - self.means() if self.mean.any() else self.q
+        if v.size == 1:
+            rho = covariance.ravel() / v.item() if v.item() > 0 else np.zeros(covariance.size)
+        else:
+            rho = (np.divide(covariance, v, out=np.zeros(covariance.shape), where=v > 0)).ravel()
+        return 2.0 * float((rho * rho) @ self.frame.pairs)
+
+    def marked(self, **fields: Any) -> "State":
+        """The same moments with another spread, grain, law, kappa or gx; what is known of the moments is kept."""
+        new = object.__new__(State)
+        known = new.__dict__
+        known.update(self.__dict__)
+        known.pop("key", None)
+        known.pop("even", None)
+        known.update(fields)
+        return new
 
     def with_q(self, q: Array, mean: Array | None = None, spread: float | None = None) -> "State":
         """The same axes with other moments."""
         y = state(self.axes, q, self.mean if mean is None else mean, self.spread if spread is None else spread)
-        return replace(y, grain=self.grain) if self.grain else y
+        return y.marked(grain=self.grain) if self.grain else y
 
 
 def along_axis(values: Array, axis: int, ndim: int) -> Array:
@@ -159,23 +202,22 @@ def along_axis(values: Array, axis: int, ndim: int) -> Array:
     return np.asarray(values.reshape([-1 if i == axis else 1 for i in range(ndim)]))
 
 
-_SPLIT = 2.0**17 + 1
+_HALF, _KEPT = np.int64(1 << 16), np.int64(~((1 << 17) - 1))
 
 
 def rounded(x: Array) -> Array:
     """x to 36 bits (1.5e-11 relative): repeated layers then reach their fixed point exactly, and caches know it."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        big = x * _SPLIT
-        out = np.asarray(big - (big - x))
-    return out if np.isfinite(out).all() else x
+    out = x.view(np.int64) + _HALF  # a carry goes into the exponent, as it should
+    return np.asarray(np.bitwise_and(out, _KEPT)).view(np.float64)
 
 
 def state(axes: tuple[Axis, ...], q: Array, mean: Array | float = 0.0, spread: float = 0.0) -> State:
     """A State whose q is broadcast to the classes of ``axes``, rounded to 36 bits."""
-    wanted = tuple(a.classes for a in axes)
+    wanted = frame(axes).shape
     if q.shape != wanted:
         q = np.broadcast_to(q, wanted)
-    return State(axes, rounded(np.asarray(mean, dtype=np.float64)), rounded(np.ascontiguousarray(q)), spread)
+    means = np.array(mean, dtype=np.float64)
+    return State(axes, rounded(means) if means.any() else means, rounded(np.ascontiguousarray(q)), spread)
 
 
 # --- edges: how much larger or smaller a tensor is there -----------------------------------------------------------
@@ -183,47 +225,36 @@ def state(axes: tuple[Axis, ...], q: Array, mean: Array | float = 0.0, spread: f
 
 def type_squares(x: State) -> Array:
     """E[x²] by type along every axis that tells edges apart, 1 elsewhere; parts are averaged: (types, …)."""
-    q = x.q
-    for i, axis in enumerate(x.axes):
-        if axis.edge:
-            q = q[(slice(None),) * i + (slice(0, axis.same),)]
-        else:
-            q = same_average(q, x.axes, i)
-            q = q.reshape((*q.shape[:i], 1, *q.shape[i:]))
-    return np.maximum(q, 0.0)
+    return np.maximum(x.frame.by_type @ x.q.ravel(), 0.0).reshape(x.frame.types)
 
 
-def ends_of(values: Array, axes: tuple[Axis, ...], swapped: frozenset[int] = frozenset()) -> tuple[Array, Array]:
-    """Values by type at the first and at the second entry of each class of pairs; on ``swapped`` axes the other way."""
-    one = two = values
-    for i, axis in enumerate(axes):
-        if values.shape[i] > 1:
-            first, second = axis.ends[::-1] if i in swapped else axis.ends
-            one, two = np.take(one, first, axis=i), np.take(two, second, axis=i)
-    return one, two
+def _several(values: Array) -> tuple[int, ...]:
+    return tuple(i for i, n in enumerate(values.shape) if n > 1)
+
+
+def ends_of(values: Array, axes: tuple[Axis, ...]) -> tuple[Array, Array]:
+    """Values by type at the first and at the second entry of each class of pairs, for every way to pair them.
+
+    An edge on one axis and an inside on another may be of one entry or of two, so there are several ways: (ways, …).
+    """
+    table = ends(axes, _several(values))
+    flat = values.ravel()
+    return flat[table.one], flat[table.two]
 
 
 def combined(values: Array, axes: tuple[Axis, ...], combine: Callable[[Array, Array], Array]) -> Array:
-    """combine(value at one entry, value at the other) by class, for values by type.
-
-    An edge on one axis and an inside on another may be of one entry or of two: both ways are averaged.
-    """
-    several = [i for i in range(len(axes)) if values.shape[i] > 1]
-    ways = [frozenset(w) for k in range(len(several)) for w in itertools.combinations(several[1:], k)] or [frozenset()]
-    return np.asarray(sum(combine(*ends_of(values, axes, way)) for way in ways) / len(ways))
+    """combine(value at one entry, value at the other) by class, for values by type, averaged over the ways."""
+    if values.size == 1:
+        return np.asarray(combine(values, values))
+    both = combine(*ends_of(values, axes))
+    return np.asarray(both[0] if len(both) == 1 else both.sum(axis=0) / len(both))
 
 
 def share_of_types(values: Array, axes: tuple[Axis, ...]) -> float:
     """The average of values by type."""
-    for i in reversed(range(len(axes))):
-        values = _averaged(values, axes, i)
-    return float(values)
-
-
-def _averaged(values: Array, axes: tuple[Axis, ...], i: int) -> Array:
-    if values.shape[i] == 1:
-        return np.asarray(np.take(values, 0, axis=i))
-    return summed(values, axes[i].shares, i)
+    if values.size == 1:
+        return float(values.item())
+    return float(values.ravel() @ type_weights(axes, _several(values)))
 
 
 def amplitudes(x: State) -> tuple[Array, float]:
@@ -234,27 +265,40 @@ def amplitudes(x: State) -> tuple[Array, float]:
 def _amplitudes(x: State) -> tuple[Array, float]:
     if not x.typed or x.length <= 0:
         return np.ones((1,) * x.q.ndim), 1.0
-    s = np.sqrt(type_squares(x) / max(x.length, 1e-300))
-    return combined(s, x.axes, np.multiply), share_of_types(s, x.axes)
+    s = np.sqrt(np.maximum(x.frame.by_type @ x.q.ravel(), 0.0) / x.length)
+    return pair_products(s, x.frame.edge_ends), float(s @ x.frame.edge_shares)
+
+
+def pair_products(s: Array, table: Ends) -> Array:
+    """s_i s_j by class, for flat values by type."""
+    both = s[table.one] * s[table.two]
+    return both[0] if table.ways == 1 else np.asarray(both.sum(axis=0) / table.ways)
 
 
 def stationary(x: State) -> State:
     """x̃ = x/s: the state with the size of edges divided out."""
-    if not x.typed or x.length <= 0:
-        return x
+    return x.even if x.typed and x.length > 0 else x
+
+
+def _even(x: State) -> State:
     pairs, mean = amplitudes(x)
-    y = state(x.axes, x.q / np.maximum(pairs, 1e-300), x.mean / mean, x.spread)
-    return replace(y, law=x.law, kappa=x.kappa, grain=x.grain)
+    y = state(x.axes, x.q / np.maximum(pairs, 1e-300), x.mean / mean)
+    even = State(x.axes, y.mean, y.q, x.spread, x.grain, x.law, x.kappa)
+    even.__dict__["even"] = even
+    return even
 
 
 def modulated(x: State, like: State, power: float = 1.0) -> State:
     """x̃ times s^power, s the size of edges in ``like``."""
     if not like.typed or like.length <= 0:
         return x
-    s = np.sqrt(type_squares(like) / max(like.length, 1e-300)) ** power
-    s = s / math.sqrt(max(share_of_types(s * s, like.axes), 1e-300))
-    y = state(x.axes, x.q * combined(s, like.axes, np.multiply), x.mean * share_of_types(s, like.axes), x.spread)
-    return replace(y, law=x.law, kappa=x.kappa, grain=x.grain)
+    of = like.frame
+    s = np.sqrt(np.maximum(of.by_type @ like.q.ravel(), 0.0) / like.length)
+    if power != 1.0:
+        s = s**power
+        s = s / math.sqrt(max(float((s * s) @ of.edge_shares), 1e-300))
+    y = state(x.axes, x.q * pair_products(s, of.edge_ends), x.mean * float(s @ of.edge_shares))
+    return State(x.axes, y.mean, y.q, x.spread, x.grain, x.law, x.kappa)
 
 
 # --- patterns and averages --------------------------------------------------------------------------------------
@@ -283,36 +327,18 @@ def parts_shape(axes: tuple[Axis, ...]) -> tuple[int, ...]:
     return (len(found),) if found else ()
 
 
-def average_pairs(q: Array, axes: tuple[Axis, ...], over: tuple[int, ...], keep: bool = True) -> Array:
-    """q averaged over all ordered pairs of entries of the axes ``over`` (their own pairs included)."""
-    for i in sorted(over, reverse=True):
-        q = summed(q, axes[i].weights, i)
-        if keep:
-            q = q.reshape((*q.shape[:i], 1, *q.shape[i:]))
-    return q
+def average_pairs(q: Array, axes: tuple[Axis, ...], over: tuple[int, ...]) -> Array:
+    """q averaged over all ordered pairs of entries of the axes ``over`` (their own pairs included), which keep one."""
+    split = split_of(axes, over)
+    return (split.matrix(q) @ split.pairs).reshape(split.kept)
 
 
 def centred(q: Array, axes: tuple[Axis, ...], over: tuple[int, ...]) -> Array:
     """E of the pairs of x − x̄, x̄ the average over the axes ``over``: q_ij − r_i − r_j + r̄, r the averages of rows."""
-    mean = average_pairs(q, axes, over)
-    if all(axes[i].same == 1 for i in over):
-        return q - mean  # every row has the same average
-    rows = q
-    for i in over:
-        rows = mapped(rows, i, row_weights(axes[i]))
-    shape = tuple(a if i in over else Axis(1) for i, a in enumerate(axes))  # on the other axes rows are by class
-    return np.asarray(q - _rows_of(rows, shape, over) + mean)
-
-
-def _rows_of(rows: Array, axes: tuple[Axis, ...], over: tuple[int, ...]) -> Array:
-    """r_i + r_j by class, for rows by type on the axes ``over`` and by class elsewhere."""
-    moved = np.moveaxis(rows, over, range(len(over)))
-    inner = moved.reshape((*moved.shape[: len(over)], -1))
-    kept = tuple(axes[i] for i in over)
-    columns = [combined(inner[..., k], kept, np.add) for k in range(inner.shape[-1])]
-    total = np.stack(columns, axis=-1)
-    total = total.reshape((*total.shape[:-1], *moved.shape[len(over) :]))
-    return np.asarray(np.moveaxis(total, range(len(over)), over))
+    split = split_of(axes, over)
+    down, up = split.rows
+    rows = split.matrix(q)
+    return split.whole(rows - (rows @ down) @ up)
 
 
 def same_average(q: Array, axes: tuple[Axis, ...], i: int) -> Array:
@@ -326,6 +352,4 @@ def same_average(q: Array, axes: tuple[Axis, ...], i: int) -> Array:
 
 def same_of_all(q: Array, axes: tuple[Axis, ...]) -> Array:
     """q where every axis agrees, averaged over all types."""
-    for i in reversed(range(len(axes))):
-        q = same_average(q, axes, i)
-    return q
+    return np.asarray(q.ravel() @ frame(axes).same)

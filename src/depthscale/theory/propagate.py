@@ -6,8 +6,7 @@ The rules are in ``forward`` and ``backward``, ``walk`` folds them over a graph;
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-
-import numpy as np
+from functools import lru_cache
 
 from depthscale.errors import GraphError
 from depthscale.graph import ops
@@ -15,6 +14,7 @@ from depthscale.graph.graph import Graph, Node
 from depthscale.graph.op import Op
 from depthscale.theory import copula
 from depthscale.theory.forward_elementwise import standard
+from depthscale.theory.frames import frame
 from depthscale.theory.fusion import fuse
 from depthscale.theory.inputs import InputStats
 from depthscale.theory.moments import State
@@ -153,6 +153,7 @@ def _row(node: Node, states: Mapping[str, State], pulled: Backward) -> Row:
     )
 
 
+@lru_cache(maxsize=1024)  # by identity: a tensor may feed several functions
 def dead_units(x: State) -> float:
     """P(a unit's pre-activation is negative for all examples and positions), from their average correlation."""
     from scipy.special import ndtr
@@ -162,12 +163,10 @@ def dead_units(x: State) -> float:
     m, v, rho = standard(x)
     if v == 0:
         return float(m <= 0)
-    over = [i for i in range(len(x.axes)) if i != 1]
+    over = tuple(i for i in range(len(x.axes)) if i != 1)
     n = math.prod(x.axes[i].n for i in over)
-    average = rho
-    for i in reversed(range(len(x.axes))):
-        average = np.take(average, 0, axis=i) if i == 1 else np.tensordot(average, x.axes[i].weights, ([i], [0]))
-    r = (float(average) * n - 1) / (n - 1) if n > 1 else 0.0
+    average = float(rho[:, 0].ravel() @ frame(tuple(x.axes[i] for i in over)).pairs)
+    r = (average * n - 1) / (n - 1) if n > 1 else 0.0
     r = min(max(r, 0.0), 1 - 1e-9)
     z = copula.nodes()
     below = ndtr((-m / math.sqrt(v) - math.sqrt(r) * z) / math.sqrt(1 - r))

@@ -1,6 +1,7 @@
 """The two rules of mean-field propagation, empty, and what it takes to write one; see ``forward`` and ``backward``."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -10,8 +11,9 @@ from depthscale.graph.parameters import ParameterSpec, Specs, parameters
 from depthscale.graph.rules import Rule
 from depthscale.numerics.estimate import Array
 from depthscale.theory.align import aligned, common_axes
-from depthscale.theory.axes import Axis, summed
-from depthscale.theory.moments import Shape, State, same_average, state
+from depthscale.theory.axes import Axis
+from depthscale.theory.frames import agreeing, product
+from depthscale.theory.moments import Shape, State, state
 
 
 @dataclass(frozen=True)
@@ -72,14 +74,16 @@ def summed_pairs(a: State, b: State, keep: tuple[int, ...] = ()) -> float:
     Averaged over the entries of the kept axes.
     """
     a, b = aligned(a, b)
-    axes = common_axes((a, b))
-    q = np.stack(np.broadcast_arrays(a.q * b.q, np.abs(a.q * b.q)))
-    for i in reversed(range(len(axes))):
-        if i in keep:
-            q = same_average(q, (axes[i],) * (i + 2), i + 1)
-        else:
-            q = summed(q, axes[i].pairs, i + 1)
-    return significant(float(q[0]), float(q[1]))
+    axes = a.axes if a.axes == b.axes else common_axes((a, b))
+    met = np.broadcast_to(a.q * b.q, tuple(x.classes for x in axes)).ravel()
+    weights = _pair_counts(axes, keep)
+    return significant(float(met @ weights), float(np.abs(met) @ weights))
+
+
+@lru_cache(maxsize=4096)
+def _pair_counts(axes: tuple[Axis, ...], keep: tuple[int, ...]) -> Array:
+    """The number of pairs in every class, where entries of the axes ``keep`` are the same one: flat."""
+    return product([agreeing(a) if i in keep else a.pairs for i, a in enumerate(axes)]).ravel()
 
 
 def ones_like(x: State) -> State:

@@ -7,7 +7,6 @@ cost nothing. Gradients of fused nodes (``fusion``) go straight to their root.
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from depthscale.errors import GraphError, TheoryError
@@ -21,7 +20,6 @@ from depthscale.theory.backward import backward
 from depthscale.theory.backward_elementwise import slope_times_classes, through, through_function
 from depthscale.theory.backward_pool import max_pool_back
 from depthscale.theory.forward import forward
-from depthscale.theory.forward_contraction import gaussian_spread
 from depthscale.theory.forward_elementwise import averages_of, elementwise
 from depthscale.theory.forward_pool import max_pool, pool_windows
 from depthscale.theory.fusion import Fused, averages_of_expression
@@ -116,7 +114,7 @@ class Backward:
         for name in self.graph.outputs:
             axes = self.states[name].axes
             g = gradient(axes, same_class(axes))
-            self._add(name, replace(g, spread=gaussian_spread(g)))
+            self._add(name, g.marked(spread=g.gaussian_spread))
         for node in reversed(self.graph.nodes):
             flowing = self.flowing.get(node.name)
             if flowing is not None:
@@ -127,29 +125,31 @@ class Backward:
         return self
 
     def _add(self, name: str, g: State, *, only_shown: bool = False, met: State | None = None) -> None:
+        flowing, shown = self.flowing.get(name), self.shown.get(name)
+        total = simplify(add_states(shown, g))
+        self.shown[name] = total
         if not only_shown:
-            self.flowing[name] = simplify(add_states(self.flowing.get(name), g))
+            self.flowing[name] = total if flowing is shown else simplify(add_states(flowing, g))
             if isinstance(self.graph[name].op, _MET):
                 plain = met is None
                 met = through(g, self.states[name], self.states[name].q) if met is None else met
                 before = self.met.get(name)
                 self.met[name] = add_states(before[0] if before else None, met), plain and (not before or before[1])
-        self.shown[name] = simplify(add_states(self.shown.get(name), g))
 
     def _pull(self, node: Node, g: State) -> None:
         plan = self.fused.get(node.name)
         extra = self.extra.get(node.name)
-        pulled = self._rule(node, g if extra is None else replace(add_states(g, extra), spread=g.spread))
+        pulled = self._rule(node, g if extra is None else add_states(g, extra).marked(spread=g.spread))
         self._follow_shortcut(node, pulled)
         for source, gx in zip(node.inputs, pulled.inputs, strict=True):
             if gx is not None and (plan is None or source != plan.root):
-                gx = gx if gx.spread else replace(gx, spread=g.spread)  # most rules leave it as it is
+                gx = gx if gx.spread else gx.marked(spread=g.spread)  # most rules leave it as it is
                 self._add(source, gx, only_shown=plan is not None, met=self._meeting(node, g, source))
         if plan is not None:
             x = self.states[plan.root]
             key = ("fused backward", plan, self.setting, g.key, x.key)
             arrived = _cache.get(key, lambda: _fused_backward(plan, g, x))
-            arrived = arrived if arrived.spread else replace(arrived, spread=g.spread)
+            arrived = arrived if arrived.spread else arrived.marked(spread=g.spread)
             self._add(plan.root, arrived, met=self._meeting_fused(plan, g))
             pulled = Pulled((arrived,), {})
         if isinstance(node.op, ops.Linear | ops.Conv) and "weight" in pulled.parameters:
@@ -219,7 +219,7 @@ class Backward:
     def _rule(self, node: Node, g: State) -> Pulled:
         y, xs = self.states[node.name], [self.states[i] for i in node.inputs]
         if isinstance(node.op, ops.NORMS) and node.name in self.met and not self.met[node.name][1]:
-            g = replace(g, gx=_met_classes(g, self.met[node.name][0]))
+            g = g.marked(gx=_met_classes(g, self.met[node.name][0]))
         key = ("backward", node.op, self.setting, g.key, y.key, *[x.key for x in xs])
         return _cache.get(key, lambda: backward(node.op, self.setting, g, y, *xs))
 
