@@ -69,8 +69,11 @@ def normalise(x: State, p: Plan) -> Normalised:
         rows = rows - (rows @ down) @ up
     variance = np.maximum(rows[parted.own] @ parted.same, 0.0)  # by type of the rest
     root = 1.0 / np.sqrt(variance + p.eps)
-    scale = combined(root.reshape(parted.rest_types), parted.rest, np.multiply)
-    scale = np.broadcast_to(scale, [a.classes for a in parted.rest]).reshape(-1, 1)
+    if len(root) == 1:
+        scale = np.full((len(rows), 1), root[0] * root[0])
+    else:
+        scale = combined(root.reshape(parted.rest_types), parted.rest, np.multiply)
+        scale = np.broadcast_to(scale, [a.classes for a in parted.rest]).reshape(-1, 1)
     y = state(x.axes, parted.whole(_tilted(rows * scale, parted)), _normalised_mean(x, p, parted, root))
     excess = mean_square_correlation(y, parted)
     units = y.axes[1].n if 1 in p.over and len(y.axes) > 1 else 1

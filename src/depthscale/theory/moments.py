@@ -173,12 +173,14 @@ class State:
     @kept
     def gaussian_spread(self) -> float:
         """Relative variance of the mean square of Gaussian elements with these correlations: twice the mean ρ²."""
-        v = self.deviations()
-        covariance = self.q - self.means() if self.mean.any() else self.q
-        if v.size == 1:
-            rho = covariance.ravel() / v.item() if v.item() > 0 else np.zeros(covariance.size)
+        if self.part_axis is None and not self.typed:
+            m2 = float(self.mean) ** 2
+            v = self.length - m2
+            rho = (self.q.ravel() - m2) / v if v > 0 else np.zeros(self.q.size)
         else:
-            rho = (np.divide(covariance, v, out=np.zeros(covariance.shape), where=v > 0)).ravel()
+            deviations = self.deviations()
+            covariance = self.q - self.means() if self.mean.any() else self.q
+            rho = np.divide(covariance, deviations, out=np.zeros(covariance.shape), where=deviations > 0).ravel()
         return 2.0 * float((rho * rho) @ self.frame.pairs)
 
     def marked(self, **fields: Any) -> "State":
@@ -207,8 +209,15 @@ _HALF, _KEPT = np.int64(1 << 16), np.int64(~((1 << 17) - 1))
 
 def rounded(x: Array) -> Array:
     """x to 36 bits (1.5e-11 relative): repeated layers then reach their fixed point exactly, and caches know it."""
-    out = x.view(np.int64) + _HALF  # a carry goes into the exponent, as it should
-    return np.asarray(np.bitwise_and(out, _KEPT)).view(np.float64)
+    out = np.add(
+        x.view(np.int64), _HALF, out=np.empty(x.shape, np.int64)
+    )  # a carry goes into the exponent, as it should
+    np.bitwise_and(out, _KEPT, out=out)
+    return out.view(np.float64)
+
+
+_ZERO = np.zeros(())
+_ZERO.flags.writeable = False
 
 
 def state(axes: tuple[Axis, ...], q: Array, mean: Array | float = 0.0, spread: float = 0.0) -> State:
@@ -216,8 +225,11 @@ def state(axes: tuple[Axis, ...], q: Array, mean: Array | float = 0.0, spread: f
     wanted = frame(axes).shape
     if q.shape != wanted:
         q = np.broadcast_to(q, wanted)
-    means = np.array(mean, dtype=np.float64)
-    return State(axes, rounded(means) if means.any() else means, rounded(np.ascontiguousarray(q)), spread)
+    if type(mean) is float and mean == 0.0:
+        means = _ZERO
+    else:
+        means = rounded(np.asarray(mean, dtype=np.float64))
+    return State(axes, means, rounded(q), spread)
 
 
 # --- edges: how much larger or smaller a tensor is there -----------------------------------------------------------
@@ -323,8 +335,10 @@ def independent(axes: tuple[Axis, ...], square: float, mean: float = 0.0) -> Sta
 
 def parts_shape(axes: tuple[Axis, ...]) -> tuple[int, ...]:
     """The shape of a mean: (parts,), or () without."""
-    found = next((a.parts for a in axes if a.parts), ())
-    return (len(found),) if found else ()
+    for a in axes:
+        if a.parts:
+            return (len(a.parts),)
+    return ()
 
 
 def average_pairs(q: Array, axes: tuple[Axis, ...], over: tuple[int, ...]) -> Array:

@@ -12,8 +12,8 @@ from depthscale.graph.rules import Rule
 from depthscale.numerics.estimate import Array
 from depthscale.theory.align import aligned, common_axes
 from depthscale.theory.axes import Axis
-from depthscale.theory.frames import agreeing, product
-from depthscale.theory.moments import Shape, State, state
+from depthscale.theory.frames import agreeing, frame, product
+from depthscale.theory.moments import Shape, State, parts_shape, state
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ backward: Rule[Pulled] = Rule("backward moment", "theory/backward.py")
 
 def gradient(axes: tuple[Axis, ...], q: Array) -> State:
     """The moments of a gradient: mean zero."""
-    parts = next((a.parts for a in axes if a.parts), ())
-    return state(axes, q, np.zeros(len(parts)) if parts else 0.0)
+    shape = parts_shape(axes)
+    return state(axes, q, np.zeros(shape) if shape else 0.0)
 
 
 def significant(total: float, size: float) -> float:
@@ -75,7 +75,9 @@ def summed_pairs(a: State, b: State, keep: tuple[int, ...] = ()) -> float:
     """
     a, b = aligned(a, b)
     axes = a.axes if a.axes == b.axes else common_axes((a, b))
-    met = np.broadcast_to(a.q * b.q, tuple(x.classes for x in axes)).ravel()
+    met = a.q * b.q
+    shape = frame(axes).shape
+    met = (met if met.shape == shape else np.broadcast_to(met, shape)).ravel()
     weights = _pair_counts(axes, keep)
     return significant(float(met @ weights), float(np.abs(met) @ weights))
 
