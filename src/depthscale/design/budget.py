@@ -1,27 +1,11 @@
 """How much a design may spend: seconds of wall time, or a number of trials (which is reproducible)."""
 
 import math
-import re
 import time
 from dataclasses import dataclass
 
 from depthscale.errors import DepthscaleError
-
-_UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
-
-
-def seconds(text: str | float) -> float:
-    """Seconds of a budget such as 60, "60s", "8m" or "1.5h".
-
-    Raises DepthscaleError for anything else and for budgets that are not positive.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)\s*", str(text).lower())
-    if match is None or match[2] not in _UNITS:
-        raise DepthscaleError(f"expected a budget such as 60s, 8m or 1.5h, got {str(text)!r}")
-    value = float(match[1]) * _UNITS[match[2]]
-    if not value > 0 or not math.isfinite(value):
-        raise DepthscaleError(f"expected a budget of more than 0 seconds, got {str(text)!r}")
-    return value
+from depthscale.search.budget import seconds as seconds
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,13 @@
 """Training candidates and retraining the winner: from a screened candidate to a trainer."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from depthscale.design.screen import Screened
 from depthscale.design.search import RUNGS, Progress, Racer, Starter
-from depthscale.graph import Graph
+from depthscale.train.threads import threads as threads
 
 if TYPE_CHECKING:
     from depthscale.data import Dataset
@@ -17,23 +16,8 @@ if TYPE_CHECKING:
     from depthscale.train.result import EpochReport
 
 SPEED = 1e10  # multiply-adds a second that a small network reaches on one core
-SMALL_STEP = 2e9  # multiply-adds of a step below which a second thread costs more than it brings
 EMA = 0.995  # averaged weights are worth looking at before the learning rate has come down
 TRIAL_ROWS = 300_000  # training rows that a full trial sees when trials are counted
-
-
-@contextmanager
-def threads(graph: Graph, batch: int) -> Iterator[None]:
-    """One thread for steps too small to share out; decided by the cost alone, so that a resumed run decides alike."""
-    import torch
-
-    before = torch.get_num_threads()
-    if graph.cost(batch).multiply_adds < SMALL_STEP:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def augmentation(name: str, image_size: int) -> "Augment | None":

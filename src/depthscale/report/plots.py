@@ -232,6 +232,27 @@ def heat_map(
         return _finish(figure, says or f"{unit} over {x} and {y}", png)
 
 
+def strips(
+    values: Sequence[Sequence[float]],
+    names: Sequence[str],
+    *,
+    x: str = "",
+    says: str = "",
+    png: str | os.PathLike[str] | None = None,
+) -> str:
+    """Named rows of colour from 0 to 1, first row on top; NaN stays empty."""
+    with _style():
+        figure, axes = _figure(7.2, 0.9 + 0.19 * len(names))
+        axes.grid(False)
+        axes.imshow(values, aspect="auto", cmap="viridis", interpolation="none", vmin=0.0, vmax=1.0)
+        axes.set_yticks(range(len(names)), [_cut(name, 24) for name in names], fontsize=7.5)
+        axes.tick_params(length=0)
+        axes.set_xlabel(x)
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        return _finish(figure, says, png)
+
+
 def confusion(
     counts: Sequence[Sequence[int]],
     labels: Sequence[str],

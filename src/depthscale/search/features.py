@@ -6,8 +6,10 @@ through what) instead of listed, so that the row is as short for a large network
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -87,3 +89,14 @@ def _features(space: Space, decisions: Mapping[str, Value]) -> np.ndarray | None
         return space.features(found) if space.features is not None else graph_features(space.graph(found))
     except DepthscaleError:
         return None
+
+
+def scores_of_decisions(space: Space, names: Sequence[str], most: int = 5_000) -> Features:
+    """Scores without training by decisions, one column each; None where the decisions make no network."""
+    from depthscale.search.scores import score
+
+    def scored(architecture: Any) -> np.ndarray:
+        found = score(space.graph(architecture), names)
+        return np.array([found[n] if math.isfinite(found[n]) else -1e30 for n in names])
+
+    return of_decisions(replace(space, features=scored, _keys={}), most)

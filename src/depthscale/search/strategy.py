@@ -54,6 +54,7 @@ class Strategy(BaseSampler):
         self.history: list[Seen] = []
         self.open: list[dict[str, Value]] = []  # the decisions of trials that are running elsewhere
         self._told: set[int] = set()
+        self._lost: list[int] = []  # numbers of trials that count as never begun
         self._plans: dict[int, Plan] = {}
         self.restart()
 
@@ -79,7 +80,8 @@ class Strategy(BaseSampler):
         self.catch_up(study)
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         self.open = [dict(t.params) for t in running if t.number != trial.number and t.params]
-        plan = Plan(trial.number, np.random.default_rng((self.seed, trial.number)))
+        number = self._ordinal(trial.number)
+        plan = Plan(number, np.random.default_rng((self.seed, number)))
         self._plans[trial.number] = plan
         while len(self._plans) > KEEP:
             self._plans.pop(next(iter(self._plans)))
@@ -120,11 +122,16 @@ class Strategy(BaseSampler):
             if trial.number not in self._told:
                 self._told.add(trial.number)
                 if LOST in trial.user_attrs:
+                    self._lost.append(trial.number)
                     continue
                 domains = {k: domain_of(d) for k, d in trial.distributions.items()}
-                seen = Seen(trial.number, dict(trial.params), domains, _score(trial, sign))
+                seen = Seen(self._ordinal(trial.number), dict(trial.params), domains, _score(trial, sign))
                 self.history.append(seen)
                 self.learn(seen)
+
+    def _ordinal(self, number: int) -> int:
+        """The trial's number had none been lost before it, so that a search goes on as if none had been."""
+        return number - sum(n < number for n in self._lost)
 
 
 def _score(trial: FrozenTrial, sign: float) -> float:

@@ -49,8 +49,10 @@ STRATEGIES: dict[str, Callable[..., "BaseSampler"]] = {
     "screened": _ours("predictor", "Screened"),
     "tpe": _optunas("TPESampler"),
     "gp": _optunas("GPSampler"),
-    "nsga2": _optunas("NSGAIISampler"),
+    "nsga2": _optunas("NSGAIISampler", population_size=20),
+    "largest": _ours("largest", "Largest"),
 }
+LEARNED = ("predictor", "progressive", "screened")  # strategies that take features of networks
 
 
 def strategy(name: str, seed: int = 0, **options: Any) -> "BaseSampler":

@@ -1,0 +1,212 @@
+"""``depthscale search SPACE DATA``: architecture search."""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from depthscale.cli import common
+
+if TYPE_CHECKING:
+    from depthscale.search.result import SearchResult
+    from depthscale.search.watch import Watcher
+
+SPACE_HELP = "layerwise, blockwise, whole, wired, mlp, nasbench101, nasbench201, or FILE.py:FUNCTION of your own."
+
+
+def search(
+    space: Annotated[str, typer.Argument(help=SPACE_HELP)],
+    data: Annotated[str, typer.Argument(help=common.DATA_HELP + " Or a NAS-Bench-201 table (CSV).")],
+    strategy: Annotated[
+        str,
+        typer.Option(
+            help="random, local, evolution, q-learning, policy, controller, mcts, progressive, predictor, screened, "
+            "tpe, gp, nsga2, darts, darts-second, darts-fair."
+        ),
+    ] = "evolution",
+    budget: Annotated[
+        str | None,
+        typer.Option(help="Wall time for everything, such as 60s or 15m; simulated for tables.  [default: 5m]"),
+    ] = None,
+    trials: Annotated[int | None, typer.Option(help="Networks that every strategy and seed may evaluate.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Training epochs that every strategy and seed may spend.")
+    ] = None,
+    trial_epochs: Annotated[float | None, typer.Option(help="Epochs that a network is trained at most.")] = None,
+    seeds: Annotated[int, typer.Option(help="Repeat the whole search with so many seeds.")] = 1,
+    baselines: Annotated[
+        str, typer.Option(help="Strategies that run beside, separated by commas.")
+    ] = "random,local,largest",
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(help="A known network to train like the winners, such as zoo:lenet5; repeatable."),
+    ] = None,
+    max_parameters: Annotated[int | None, typer.Option(help="The most that a network may have.")] = None,
+    joint: Annotated[
+        bool, typer.Option("--joint", help="Search learning rate, batch, optimiser and decay too.")
+    ] = False,
+    scores: Annotated[str, typer.Option(help="Scores without training that predictor and screened look at.")] = "",
+    pruner: Annotated[str, typer.Option(help="halving, hyperband, median or none.")] = "halving",
+    workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+    on: Annotated[str, typer.Option(help="Where workers run: local or ray.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster.")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="NAME.journal, NAME.db or a database's address.  [default: a journal in --out]")
+    ] = None,
+    table_data: Annotated[str, typer.Option(help="For tables: cifar10, cifar100 or imagenet16.")] = "cifar10",
+    target: common.Target = None,
+    task: common.Task = None,
+    out: Annotated[Path, typer.Option(help="Folder that everything is written to.")] = Path("out/search"),
+    resume: Annotated[Path | None, typer.Option(help="Go on with the search in this folder.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a search that is in the way.")] = False,
+    skip_bad: common.SkipBad = False,
+    seed: common.Seed = 0,
+    device: common.Device = "auto",
+    as_json: common.Json = False,
+) -> None:
+    """Search a space of networks, with random search, local search and the largest network beside it."""
+    from depthscale.search.run import is_table, search as run
+
+    with _watching(quiet=as_json) as watcher:
+        known = {}
+        if beside:
+            from depthscale.search.evaluate import Source
+
+            if is_table(data):
+                from depthscale.errors import SearchError
+
+                raise SearchError("expected data to train on for --beside, got a table; leave it out")
+            dataset = Source(data, target, task, seed, skip_bad).load(watcher.loading)
+            known = {name: common.network(name, dataset) for name in beside}
+        result = run(
+            space,
+            data,
+            strategy=strategy,
+            budget=budget,
+            trials=trials,
+            epochs=epochs,
+            trial_epochs=trial_epochs,
+            seed=seed,
+            seeds=seeds,
+            baselines=_split(baselines),
+            beside=known,
+            max_parameters=max_parameters,
+            joint=joint,
+            scores=_split(scores),
+            pruner=pruner,
+            workers=workers,
+            on=on,
+            address=address,
+            storage=storage,
+            dataset=table_data,
+            target=target,
+            task=task,
+            skip_bad=skip_bad,
+            device=device,
+            out=resume or out,
+            resume=resume is not None,
+            overwrite=overwrite,
+            watcher=watcher,
+            command="depthscale " + shlex.join(sys.argv[1:]),
+        )
+    if as_json:
+        common.print_json(result.summary())
+    else:
+        _print(result)
+
+
+def _split(words: str) -> tuple[str, ...]:
+    return tuple(w.strip() for w in words.split(",") if w.strip() and w.strip() != "none")
+
+
+def _print(result: "SearchResult") -> None:
+    from rich.table import Table
+
+    screen = common.console()
+    table = Table(title=f"{result.space} on {result.data}, budget {result.budget}", title_justify="left")
+    for name in ("", "seeds", "networks", result.value_name, "parameters", f"{result.strategy} less this one"):
+        table.add_column(name, justify="left" if name in ("", f"{result.strategy} less this one") else "right")
+    for name in result.strategies:
+        runs = result.of(name)
+        mean, spread = result.spread(name)
+        size = sum(r.best.parameters for r in runs) / len(runs)
+        networks = sum(len(r.tried) for r in runs) / len(runs)
+        own = name == result.strategy
+        table.add_row(
+            f"[bold]{name}[/]" if own else name,
+            str(len(runs)),
+            f"{networks:.0f}",
+            f"{mean:.4f}" + (f" ± {spread:.4f}" if len(runs) > 1 else ""),
+            f"{size:,.0f}",
+            "" if own else result.against(name).words,
+        )
+    for f in result.finals:
+        if not f.strategy:
+            table.add_row(f.words, "", "", f"{f.value:.4f}", f"{f.parameters:,}", "")
+    screen.print(table)
+    for note in result.notes:
+        screen.print(note)
+    if result.out is not None:
+        print(f"report: {(result.out / 'report.html').resolve()}")
+
+
+@contextmanager
+def _watching(*, quiet: bool) -> "Iterator[Watcher]":
+    """A watcher that prints phases and networks on standard error, with a live line where that is a terminal."""
+    import time
+
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from depthscale.search.evaluate import Outcome
+    from depthscale.search.watch import Watcher
+
+    if quiet:
+        yield Watcher()
+        return
+    screen = common.console()
+    live = screen.is_terminal
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=screen, transient=True, disable=not live) as bar:
+
+        class Shower(Watcher):
+            """Prints networks as they come; the bar says what is being done."""
+
+            def __init__(self) -> None:
+                self.started, self.shown = time.monotonic(), 0.0
+                self.task: Any = None
+                self.best: dict[str, float] = {}
+
+            def phase(self, words: str) -> None:
+                if self.task is not None:
+                    bar.remove_task(self.task)
+                self.task = bar.add_task(escape(words), total=None)
+                if not live:
+                    screen.print(f"[dim]{self._at()}[/]  {escape(words)}")
+
+            def loading(self, done: int, total: int) -> None:
+                if self.task is not None:
+                    bar.update(self.task, completed=done, total=total)
+
+            def note(self, words: str) -> None:
+                screen.print(f"[dim]          {escape(words)}[/]")
+
+            def tried(self, study: str, number: int, words: str, outcome: Outcome, state: str) -> None:
+                better = outcome.score > self.best.get(study, float("-inf"))
+                self.best[study] = max(outcome.score, self.best.get(study, float("-inf")))
+                if not better and time.monotonic() - self.shown < 1.0:
+                    return  # a table answers thousands of times a second
+                self.shown = time.monotonic()
+                mark = "[bold]best[/]" if better else f"[dim]{state.lower()}[/]"
+                screen.print(
+                    f"[dim]{self._at()}  {study:14s}{number:4d}[/]  {outcome.score:.4f} {mark}  {escape(words[:90])}"
+                )
+
+            def _at(self) -> str:
+                return f"{time.monotonic() - self.started:6.1f} s"
+
+        yield Shower()

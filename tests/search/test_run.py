@@ -1,0 +1,174 @@
+"""Searches from end to end, on a small table and on digits."""
+
+import csv
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from depthscale import zoo
+from depthscale.errors import SearchError
+from depthscale.search.run import is_table, search
+from depthscale.search.watch import Watcher
+from depthscale.zoo.nasbench201 import OPS, write
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Every cell; val12 is how many 3 × 3 convolutions it has, the test is less of it by noise."""
+    file = tmp_path_factory.mktemp("t") / "table.csv"
+    rng = np.random.default_rng(0)
+    columns = ["val12", "test12", "val200", "test200", "train_time", "model_size"]
+    with file.open("w", newline="") as f:
+        out = csv.writer(f)
+        out.writerow(["arch", *(f"c10_{c}" for c in columns)])
+        for code in itertools.product(range(5), repeat=6):
+            n = sum(c == 3 for c in code) + 0.1 * sum(c == 2 for c in code)
+            out.writerow([write(tuple(OPS[c] for c in code)), n, n, n, n - rng.random(), 1000 + n, 0.1 + n])
+    return file
+
+
+def tiny(decide):
+    """Chains for the 64 pixels of digits."""
+    width = decide("width", [8, 16, 32])
+    return zoo.mlp((64, *[width] * decide("depth", [1, 2]), 10), "relu", input_shape=(1, 8, 8))
+
+
+@pytest.fixture(scope="module")
+def looked_up(table, tmp_path_factory):
+    return search("nasbench201", table, trials=12, seeds=3, out=tmp_path_factory.mktemp("out") / "new")
+
+
+class TestTable:
+    def test_everybody_had_the_same(self, looked_up):
+        assert looked_up.strategies == ("evolution", "random", "local", "largest")
+        assert all(len({t.key for t in r.tried}) == len(r.tried) == 12 for r in looked_up.runs)
+        assert [r.seed for r in looked_up.of("local")] == [0, 1, 2]
+
+    def test_selection_does_not_see_the_test(self, looked_up):
+        for run in looked_up.runs:
+            assert run.best.outcome.score == max(t.outcome.score for t in run.tried)
+            assert run.reports[-1] == run.best.outcome.report
+
+    def test_time_is_what_the_table_recorded(self, looked_up):
+        run = looked_up.runs[0]
+        expected = sum((1000 + t.outcome.score) * 12 / 200 for t in run.tried)
+        assert run.seconds[-1] == pytest.approx(expected)
+
+    def test_largest_network_wins_where_size_is_everything(self, looked_up):
+        assert min(looked_up.values("largest")) >= np.mean(looked_up.values("random"))
+
+    def test_files(self, looked_up):
+        found = json.loads((looked_up.out / "search.json").read_text())
+        assert found["strategies"]["random"]["paired"]["n"] == 3
+        page = (looked_up.out / "report.html").read_text()
+        assert all(f">{name}<" in page for name in looked_up.strategies)
+        assert "paired by seed" in page
+        assert page.count("<svg") >= 5
+
+    def test_a_budget_in_simulated_time(self, table):
+        result = search("nasbench201", table, budget="20m", baselines=())
+        assert 1100 <= result.runs[0].seconds[-1] < 1300
+
+    def test_what_the_table_lacks(self, table, tmp_path):
+        short = tmp_path / "short.csv"
+        short.write_text("\n".join(table.read_text().splitlines()[:4]) + "\n")
+        with pytest.raises(SearchError, match="expected a cell of the table"):
+            search("nasbench201", short, trials=3)
+
+    def test_networks_that_are_no_cells(self, table):
+        with pytest.raises(SearchError, match="search the space nasbench201"):
+            search("layerwise", table, trials=2)
+
+    def test_selection_by_test_is_refused(self, table):
+        with pytest.raises(SearchError, match="validation column"):
+            search("nasbench201", table, trials=2, select="test12")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("run") / "digits"
+
+
+@pytest.fixture(scope="module")
+def result(out):
+    """One strategy and one baseline, three networks each."""
+    return search(
+        tiny,
+        "digits",
+        trials=3,
+        trial_epochs=2,
+        baselines=("random",),
+        beside={"linear": zoo.mlp((64, 10), input_shape=(1, 8, 8))},
+        out=out,
+    )
+
+
+class TestTraining:
+    def test_finds_and_trains_networks(self, result):
+        assert result.winner.value > 0.5
+        assert {f.strategy for f in result.finals} == {"evolution", "random", ""}
+        assert result.winner.parameters == sum(p.numel() for p in result.winner.module.parameters())
+
+    def test_the_test_split_is_opened_once(self, result):
+        assert result.dataset.test_opened == 1
+
+    def test_what_is_written_runs(self, result, out):
+        names = {}
+        exec((out / "model.py").read_text(), names)
+        net = names["load"](out / "model.safetensors")
+        x = torch.from_numpy(result.dataset.val.x[:5])
+        with torch.no_grad():
+            assert torch.allclose(net(x), result.winner.module(x), atol=1e-6)
+
+    def test_a_folder_that_is_taken(self, result, out):
+        with pytest.raises(SearchError, match="holds a search; go on with it"):
+            search(tiny, "digits", trials=3, out=out)
+
+    def test_resumed_nothing_is_trained_again(self, result, out):
+        seen = []
+
+        class Seen(Watcher):
+            def tried(self, study, number, words, outcome, state):
+                seen.append(study)
+
+        again = search(
+            tiny, "digits", trials=4, trial_epochs=2, baselines=("random",), out=out, resume=True, watcher=Seen()
+        )
+        assert sorted(seen) == ["evolution/0", "random/0"]
+        assert [t.outcome.score for t in again.runs[0].tried[:3]] == [t.outcome.score for t in result.runs[0].tried]
+
+    def test_resumed_with_another_space(self, result, out):
+        with pytest.raises(SearchError, match="expected to go on with the search that the storage holds"):
+            search("layerwise", "digits", trials=4, trial_epochs=2, out=out, resume=True)
+
+    def test_a_time_budget(self, tmp_path):
+        result = search("layerwise", "digits", budget="3s", baselines=(), joint=True, max_parameters=3_000)
+        assert result.winner.parameters <= 3_000
+        assert any(k.startswith("train/") for k in result.runs[0].best.decisions)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"strategy": "evolutoin"}, "did you mean 'evolution'"),
+        ({"seeds": 0}, "at least 1 seed"),
+        ({"trial_epochs": -1, "trials": 1}, "more than 0 epochs"),
+        ({"trials": 0}, "more than 0 trials"),
+        ({"resume": True, "out": "/nowhere/at/all"}, "no /nowhere"),
+        ({"scores": ("zenn",), "strategy": "screened", "trials": 1, "baselines": ()}, "expected a score"),
+    ],
+)
+def test_bad_input(change, words):
+    with pytest.raises(SearchError, match=words):
+        search(tiny, "digits", **change)
+
+
+def test_what_is_a_table(table, tmp_path):
+    assert is_table(table)
+    other = tmp_path / "data.csv"
+    other.write_text("a,b\n1,2\n")
+    assert not is_table(other)
+    assert not is_table("digits")
