@@ -52,6 +52,11 @@ class Evaluator:
             warnings.simplefilter("ignore")
             return node.target(*args, **kwargs)  # type: ignore[operator]
 
+    def constant(self, name: str) -> Tensor:
+        """The value of a tensor that the program holds itself."""
+        value = self.program.constants[name]
+        return self.source("constant", name) if value.device.type == "meta" else value.detach().cpu().clone()
+
     def _placeholder(self, name: str) -> Any:
         p = self.program
         if name in p.parameters:
@@ -59,10 +64,7 @@ class Evaluator:
         if name in p.buffers:
             return self.source("buffer", p.buffers[name]).clone()
         if name in p.constants:
-            value = p.constants[name]
-            if value.device.type == "meta":
-                return self.source("constant", name)
-            return value.detach().cpu().clone()
+            return self.constant(name)
         if name in p.inputs:
             value = p.inputs[name]
             return self.source("input", name) if value.device.type == "meta" else value.detach().cpu()

@@ -85,6 +85,7 @@ class Mapper:
     lifted: dict[Any, Data] = field(default_factory=dict)
     inputs: dict[str, Data] = field(default_factory=dict)
     here: FxNode | None = None
+    exact: dict[int, FxNode] = field(default_factory=dict)  # drafts that are, to the letter, the value of an FX node
 
     # --- the walk -------------------------------------------------------------------------------------------------
 
@@ -95,7 +96,9 @@ class Mapper:
                 self.values[node] = self._placeholder(node)
             elif node.op == "call_function":
                 self.here = node
-                self.values[node] = self._call(node)
+                self.values[node] = made = self._call(node)
+                if isinstance(made, Data):
+                    self.exact.setdefault(made.draft, node)
             elif node.op != "output":
                 raise CaptureError(f"there is no rule for {node.op} {node.target} {self.place(node)}")
         found = [self.values[n] for n in self.program.outputs]
@@ -127,6 +130,7 @@ class Mapper:
             self.drafts.append(Draft(op, (), node, node.name, {}))
             other = (self.batch * OTHER, *shape[1:]) if batched else shape
             self.inputs[node.name] = Data(len(self.drafts) - 1, shape, other)
+            self.exact[len(self.drafts) - 1] = node
         return self.inputs[node.name]
 
     def _call(self, node: FxNode) -> Value:

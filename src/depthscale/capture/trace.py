@@ -14,6 +14,7 @@ from depthscale.capture.laws import read_law
 from depthscale.capture.mapper import Mapper, Source
 from depthscale.capture.naming import shared_names, unique_names
 from depthscale.capture.program import Program, export, operation, path_of
+from depthscale.capture.tape import record
 from depthscale.capture.values import Data, Draft
 from depthscale.errors import CaptureError, GraphError
 from depthscale.graph import Graph, Law, Node, ops
@@ -38,8 +39,8 @@ class Capture:
     graph: the network. origins: by node. parameters: by the graph's name of a parameter ("layer1.0.conv1.weight"),
     the module's own parameter or parameters and the views between them; what is not listed has no counterpart.
     frozen: the module's parameters that do not require gradients. tied: groups of the module's names of one tensor.
-    fixed_batch: whether the graph holds for the example's batch only. program and values: the exported program, and
-    the FX node of every graph node (``measure`` runs it).
+    fixed_batch: whether the graph holds for the example's batch only. program: the exported program (``measure`` runs
+    it); exact: for nodes whose value is, to the letter, that of one of its FX nodes, that one.
     """
 
     graph: Graph
@@ -50,7 +51,8 @@ class Capture:
     batch: int
     fixed_batch: bool
     program: Program
-    fx: Mapping[str, torch.fx.Node]
+    exact: Mapping[str, torch.fx.Node]
+    constant: Callable[[str], Tensor]
 
     def tensor(self, name: str) -> Tensor:
         """The graph's parameter ``name`` as a view of the module's own: what is written into it, the module has.
@@ -95,7 +97,11 @@ def trace(
 
 
 def _exported(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], train: bool) -> Program:
-    """The program; a module without memory is given an example without memory, but the real one is remembered."""
+    """The program: recorded while the module runs without memory; exported where it does not run so."""
+    try:
+        return record(module, args, kwargs, train=train)
+    except Exception:  # export takes more, and explains better
+        pass
     if not any(p.device.type == "meta" for p in module.parameters()):
         return export(module, args, kwargs, train=train)
     thin = tree_map(lambda v: v.to("meta") if isinstance(v, Tensor) else v, (args, dict(kwargs)))
@@ -154,17 +160,29 @@ def _finish(mapper: Mapper, outputs: list[Data], module: nn.Module) -> Capture:
     nodes: list[Node] = []
     origins: dict[str, Origin] = {}
     sources: dict[str, Source] = {}
-    fx: dict[str, torch.fx.Node] = {}
+    exact: dict[str, torch.fx.Node] = {}
     for i, draft in drafts.items():
         op = replace(draft.op, shared=shared[i]) if i in shared else draft.op  # type: ignore[call-arg]
         nodes.append(Node(names[i], op, tuple(names[k] for k in draft.inputs)))
         origins[names[i]] = Origin(operation(draft.fx), path_of(draft.fx), _line(draft.fx))
-        fx[names[i]] = draft.fx
+        if i in mapper.exact:
+            exact[names[i]] = mapper.exact[i]
         for label, source in draft.weights.items():
             sources.setdefault(f"{owner(names[i], op)}.{label}", source)
     graph = Graph(tuple(nodes), tuple(dict.fromkeys(names[o.draft] for o in outputs)))
     frozen = frozenset(n for n, p in module.named_parameters(remove_duplicate=False) if not p.requires_grad)
-    return Capture(graph, origins, sources, frozen, _tied(module), mapper.batch, not flexible, mapper.program, fx)
+    return Capture(
+        graph,
+        origins,
+        sources,
+        frozen,
+        _tied(module),
+        mapper.batch,
+        not flexible,
+        mapper.program,
+        exact,
+        mapper.evaluator.constant,
+    )
 
 
 def _reachable(drafts: list[Draft], ends: list[int]) -> list[int]:
