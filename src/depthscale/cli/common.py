@@ -28,6 +28,12 @@ Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on s
 Target = Annotated[str | None, typer.Option(help="The column to predict, for tables.")]
 Task = Annotated[str | None, typer.Option(help="classification or regression, where the target could be either.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be read instead of stopping.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="An argument of a network of the zoo: --set image_size=32; often."
+    ),
+]
 DATA_HELP = (
     "digits, mnist, openml:NAME, a CSV or Parquet file (with --target), an NPZ file, or a folder of images "
     "with one folder per class."
@@ -64,6 +70,20 @@ def print_json(value: dict[str, Any]) -> None:
 
     json.dump(clean(value), sys.stdout, indent=2, ensure_ascii=False)
     sys.stdout.write("\n")
+
+
+def arguments(given: list[str] | None) -> dict[str, Any]:
+    """What ``--set NAME=VALUE`` gave, values read as JSON where they are (32, true, [1, 2]), else as text."""
+    found: dict[str, Any] = {}
+    for text in given or ():
+        name, sign, value = text.partition("=")
+        if not sign or not name.isidentifier():
+            raise DepthscaleError(f"expected --set NAME=VALUE such as --set image_size=32, got {text!r}")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 def read_graph(path: Path) -> "Graph":

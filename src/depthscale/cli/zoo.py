@@ -1,33 +1,41 @@
 """``depthscale zoo [NAME]``: the named networks, and one of them in full."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from depthscale.cli import common
+from depthscale.errors import DepthscaleError
 
-COLUMNS = ("name", "parameters", "multiply_adds", "depth", "memory", "year")
+if TYPE_CHECKING:
+    from depthscale.graph import Graph
+
+COLUMNS = ("name", "parameters", "multiply_adds", "depth", "memory", "year", "paper")
 
 
 def zoo(
     name: Annotated[str | None, typer.Argument(help="A network; without one, all are listed.")] = None,
     sort: Annotated[str, typer.Option(help="Column to sort by: " + ", ".join(COLUMNS) + ".")] = "year",
+    reverse: Annotated[bool, typer.Option("--reverse", help="Largest, newest or last first.")] = False,
+    given: common.Set = None,
     draw: Annotated[Path | None, typer.Option(help="Write the network's picture (SVG) to this file.")] = None,
     as_json: common.Json = False,
 ) -> None:
     """List the named networks, or show one: its outline, its cost and what theory says of it."""
     if name is None:
-        _list(sort, as_json)
+        if draw is not None or given:
+            raise DepthscaleError("expected the name of a network with --draw and --set; without a name all are listed")
+        _list(sort, reverse, as_json)
     else:
-        _show(name, draw, as_json)
+        _show(name.removeprefix("zoo:"), common.arguments(given), draw, as_json)
 
 
-def _row(name: str) -> dict[str, Any]:
+def _row(name: str, graph: "Graph") -> dict[str, Any]:
     from depthscale import zoo as networks
 
-    entry = networks.entry(name)
-    cost = networks.get(name).cost()
+    entry = networks.entry(name.partition(":")[0])
+    cost = graph.cost()
     return {
         "name": name,
         "parameters": cost.parameters,
@@ -39,15 +47,17 @@ def _row(name: str) -> dict[str, Any]:
     }
 
 
-def _list(sort: str, as_json: bool) -> None:
+def _list(sort: str, reverse: bool, as_json: bool) -> None:
+    from rich.progress import track
     from rich.table import Table
 
     from depthscale import zoo as networks
-    from depthscale.errors import DepthscaleError
 
     if sort not in COLUMNS:
         raise DepthscaleError(f"expected --sort to be one of {', '.join(COLUMNS)}, got {sort!r}")
-    rows = sorted((_row(n) for n in networks.names()), key=lambda r: (r[sort], r["name"]))
+    screen = common.console()
+    waiting = track(networks.names(), "making graphs", console=screen, transient=True, disable=not screen.is_terminal)
+    rows = sorted((_row(n, networks.get(n)) for n in waiting), key=lambda r: (r[sort], r["name"]), reverse=reverse)
     if as_json:
         common.print_json({"networks": rows})
         return
@@ -68,20 +78,19 @@ def _list(sort: str, as_json: bool) -> None:
     common.output().print(table)
 
 
-def _show(name: str, draw: Path | None, as_json: bool) -> None:
+def _show(name: str, arguments: dict[str, Any], draw: Path | None, as_json: bool) -> None:
     from depthscale import zoo as networks
     from depthscale.cli.build import write
     from depthscale.theory.propagate import propagate
 
-    graph = networks.get(name.removeprefix("zoo:"))
+    graph = networks.get(name, **arguments)
     if draw is not None:
         write(draw, graph.draw())
     theory = propagate(graph)
     if as_json:
-        row = _row(name.removeprefix("zoo:"))
-        common.print_json({**row, "key": graph.key, "trains": theory.trains, "reason": theory.reason})
+        common.print_json({**_row(name, graph), "key": graph.key, "trains": theory.trains, "reason": theory.reason})
         return
-    entry = networks.entry(name.removeprefix("zoo:"))
+    entry = networks.entry(name.partition(":")[0])
     print(f"{entry.paper} ({entry.year})\n")
     print(graph.outline())
-    print(f"theory: {theory.reason}")
+    print(f"theory: {'trains' if theory.trains else 'will not train'}: {theory.reason}")
