@@ -87,6 +87,32 @@ def test_delta_orthogonal_kernels_keep_the_covariance_of_positions() -> None:
         assert float(parameter.grad.square().mean()) == pytest.approx(white.gradients[name], rel=0.05)
 
 
+def test_standardised_weights_do_not_see_what_their_inputs_have_in_common() -> None:
+    """Rows that sum to zero have negative products; fed as a tensor or owned, after ReLU they lose the mean."""
+    n, q = 64, 1 / 64
+    law = laws.Measured(0.0, q, row=-q / (n - 1))  # w − w̄ over n entries
+    b = Builder()
+    x = b.input(n).then(ops.Activation("relu"))
+    owned = x.then(ops.Linear(128, weight=law, bias=None))
+    fed = b.graph(x.then(ops.Linear(128, weight=None, bias=None), b.add(ops.Parameter((128, n), law))))
+    variance = 0.5 - 1 / (2 * math.pi)  # of relu(z)
+    for graph in (b.graph(owned), fed):
+        p = ds.propagate(graph, c_input=0.0)
+        assert p.rows[-1].q == pytest.approx(variance * n * q * n / (n - 1), rel=2e-2)
+        y = build(graph, 0)(torch.randn(4096, n, generator=torch.Generator().manual_seed(0)))
+        assert float(y.detach().square().mean()) == pytest.approx(p.rows[-1].q, rel=0.05)
+
+
+def test_a_branch_of_gain_zero_leaves_the_law_of_the_shortcut() -> None:
+    """relu(relu(x) + 0) is relu(x), forward and backward: half of the units, not three quarters."""
+    b = Builder()
+    x = b.input(64).then(ops.BatchNorm(weight=laws.ONE, bias=laws.ZERO)).then(ops.Activation("relu"))
+    branch = x.then(ops.Linear(64, weight=laws.HE, bias=None)).then(ops.BatchNorm(weight=laws.ZERO, bias=laws.ZERO))
+    p = ds.propagate(b.graph((x + branch).then(ops.Activation("relu"))))
+    assert p.rows[-1].q == pytest.approx(0.5, rel=1e-4)  # a batch of 32, with ε
+    assert p.rows[-2].g == pytest.approx(0.5, rel=1e-3)
+
+
 def test_weights_with_a_mean_move_everything_together() -> None:
     """E y² = Var w Σ E x² + w̄² (Σ E x_i x_j): the mean of ReLU outputs adds up."""
     graph = _graph(ops.Activation("relu"), ops.Linear(16, laws.Normal(0.1, mean=0.05)), shape=(64,))

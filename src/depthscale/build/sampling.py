@@ -94,8 +94,20 @@ def _(law: laws.Measured, shape: Shape, fans: Fans, g: Generator) -> Tensor:
         z = _orthogonal(shape, False, g).mul_(math.sqrt(max(shape[0], math.prod(shape[1:]))))
     else:
         z = _normal(shape, g)
+    if law.row is not None and z.numel() > shape[0]:
+        return _within_rows(z, variance, law.row - law.mean**2).add_(law.mean)
     measured: Tensor = z.mul_(math.sqrt(variance)).add_(law.mean)
     return measured
+
+
+def _within_rows(z: Tensor, variance: float, covariance: float) -> Tensor:
+    """Of this variance, and this covariance of two entries of one row (axis 0), from independent z of variance 1."""
+    n = z[0].numel()
+    own = variance - covariance  # what entries of a row have for themselves
+    average = z.reshape(len(z), -1).mean(1).reshape(-1, *[1] * (z.ndim - 1))
+    share = math.sqrt(max(1 + n * covariance / own, 0.0)) if own > 0 else 1.0
+    rows: Tensor = (z + average * (share - 1)).mul_(math.sqrt(max(own, 0.0)))
+    return rows
 
 
 def _orthogonal(shape: Shape, delta: bool, g: Generator) -> Tensor:

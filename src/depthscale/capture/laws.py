@@ -36,7 +36,19 @@ def read_law(value: Tensor, name: str = "tensor") -> Law:
     square = float(x.double().square().mean())
     if abs(mean) < 3 * math.sqrt(max(square - mean * mean, 0.0) / n):
         mean = 0.0
-    return laws.Measured(mean, square, is_orthogonal(x))
+    return laws.Measured(mean, square, is_orthogonal(x), within_rows(x, mean, square))
+
+
+def within_rows(x: Tensor, mean: float, square: float) -> float | None:
+    """E[w w'] of two weights of one output, where their sums tell that they are not independent (five sigma)."""
+    if x.ndim < 2 or x[0].numel() < 2:
+        return None
+    n, variance = x[0].numel(), square - mean * mean
+    sums = x.reshape(len(x), -1).sum(1, dtype=torch.float64) - n * mean
+    spread = float(sums.square().mean())  # n · variance if independent
+    if variance <= 0 or abs(spread / (n * variance) - 1) < 5 * math.sqrt(2 / len(x)):
+        return None
+    return mean * mean + (spread - n * variance) / (n * (n - 1))
 
 
 def is_orthogonal(x: Tensor) -> bool:

@@ -176,16 +176,23 @@ class Mirrored(Law):
 
 @dataclass(frozen=True)
 class Measured(Law):
-    """What was read off given weights: mean, mean square and whether the matrix is orthogonal."""
+    """What was read off given weights: mean, mean square and whether the matrix is orthogonal.
+
+    ``row`` is E[w w'] of two weights of one output (entries of axis 0) where they are not independent: standardised
+    weights sum to zero, so that it is negative. None: mean².
+    """
 
     mean: float
     mean_square: float
     orthogonal: bool = False
+    row: float | None = None
 
     def __post_init__(self) -> None:
         _need(self, math.isfinite(self.mean), "a finite mean", self.mean)
         possible = math.isfinite(self.mean_square) and self.mean_square >= self.mean**2 * (1 - 1e-6)
         _need(self, possible, f"a mean square of at least mean² = {self.mean**2:g}", self.mean_square)
+        within = self.row is None or abs(self.row) <= self.mean_square * (1 + 1e-6)
+        _need(self, within, "a product of two weights of a row within their mean square", self.row)
 
     def moments(self, shape: tuple[int, ...], fans: Fans) -> Moments:  # noqa: D102
         return Moments(self.mean, max(self.mean_square, self.mean**2))

@@ -17,14 +17,19 @@ from depthscale.theory import (
     forward_pool as forward_pool,
 )
 from depthscale.theory.axes import Axis
-from depthscale.theory.moments import State, independent, state
-from depthscale.theory.rules import Setting as Setting, forward as forward, specs_of
+from depthscale.theory.moments import State, independent, same_class, state
+from depthscale.theory.rules import Setting as Setting, forward as forward, row_product, specs_of
 
 
 @forward.register(ops.Parameter, ops.Constant)
 def _(op: ops.Parameter | ops.Constant, setting: Setting) -> State:
     mean, square = parameters(op)["weight"].moments if isinstance(op, ops.Parameter) else _law_of(op)
-    return independent(tuple(Axis(n) for n in op.shape), square, mean)
+    x = independent(tuple(Axis(n) for n in op.shape), square, mean)
+    if len(op.shape) < 2:
+        return x
+    q = x.q.copy()  # two entries of one row
+    q[0] = np.where(same_class(x.axes)[0] > 0, q[0], row_product(op.law, mean * mean))
+    return x.with_q(q)
 
 
 def _law_of(op: ops.Constant) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from depthscale.numerics.estimate import Array
 from depthscale.theory.align import aligned, coarse, common_axes, without_parts
 from depthscale.theory.axes import REACH, Axis, mapped
 from depthscale.theory.moments import Shape, State, state
-from depthscale.theory.rules import Setting, forward, law_classes, specs_of
+from depthscale.theory.rules import Setting, forward, law_classes, row_product, specs_of
 from depthscale.theory.windows import (
     Window,
     backward_map,
@@ -43,6 +43,7 @@ def law_pattern(spec: ParameterSpec) -> Array:
     """E[w w'] of a parameter by agreement on every axis: (2,)*k."""
     same, other = law_classes(spec)
     out = np.full((2,) * len(spec.shape), other)
+    out[0] = row_product(spec.law, other)
     out[(0,) * out.ndim] = same
     return out
 

@@ -44,6 +44,7 @@ _ARITHMETIC: dict[str, tuple[Callable[..., Array], Callable[..., Array]]] = {
         lambda x, threshold, value: (x > threshold) * 1.0,
     ),
 }
+_NOTHING = 1e-12  # of a length: what counts as zero
 POWERS = ("pow", "sqrt", "rsqrt", "reciprocal", "log")
 
 
@@ -299,16 +300,16 @@ def total(signs: tuple[float, ...], xs: tuple[State, ...], cross: dict[tuple[int
 def _with_law(y: State, signs: tuple[float, ...], xs: tuple[State, ...]) -> State:
     """The law of a sum of which a term is not Gaussian; sums of many such terms are taken as Gaussian."""
     odd = [k for k, x in enumerate(xs) if x.law is not None]
-    if not 1 <= len(odd) <= 2 or any(x.shape != y.shape for x in xs):
+    if not 1 <= len(odd) <= 2 or any(x.shape != y.shape or x.part_axis is not None for x in xs):
         return y
     inner = stationary(y)
     rest = [k for k in range(len(xs)) if k not in odd]
     mean = sum(signs[k] * float(stationary(xs[k]).mean) for k in rest)
     variance = sum(stationary(xs[k]).length - float(stationary(xs[k]).mean) ** 2 for k in rest)
     laws = [signs[k] * (x.law) for k in odd if (x := xs[k]).law is not None]
-    if rest:
-        laws.append(mean + math.sqrt(max(variance, 0.0)) * copula.nodes())
-    law = laws[0]
+    if variance > _NOTHING * y.length:
+        laws.append(mean + math.sqrt(variance) * copula.nodes())
+    law = laws[0]  # a term that does not vary (a branch with a gain of zero) only shifts
     for other in laws[1:]:
         law = copula.sum_law(law, other)
     m, v = float(inner.mean), max(inner.length - float(inner.mean) ** 2, 0.0)

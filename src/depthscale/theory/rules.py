@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from depthscale.graph.laws import Law
 from depthscale.graph.op import Op
 from depthscale.graph.parameters import ParameterSpec, Specs, parameters
 from depthscale.graph.rules import Rule
@@ -45,6 +46,12 @@ def law_classes(spec: ParameterSpec | None) -> tuple[float, float]:
         return 1.0, 1.0
     mean, square = spec.moments
     return square, mean * mean
+
+
+def row_product(law: Law, other: float) -> float:
+    """E[w w'] of two different weights of one output; ``other``: that of any two."""
+    row = getattr(law, "row", None)
+    return other if row is None else float(row)
 
 
 class Pulled(NamedTuple):
