@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from depthscale.foundations.implicit_surface import ImplicitSurface as ImplicitSurface
     from depthscale.foundations.monomials import coefficients as coefficients
+    from depthscale.foundations.network_estimators import (
+        NetworkClassifier as NetworkClassifier,
+        NetworkRegressor as NetworkRegressor,
+    )
     from depthscale.foundations.polynomial_classifier import (
         InfeasibleError as InfeasibleError,
         PolynomialClassifier as PolynomialClassifier,
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "ImplicitSurface": "implicit_surface",
     "InfeasibleError": "polynomial_classifier",
+    "NetworkClassifier": "network_estimators",
+    "NetworkRegressor": "network_estimators",
     "PolynomialClassifier": "polynomial_classifier",
     "PolynomialCurve": "polynomial_curve",
     "coefficients": "monomials",
