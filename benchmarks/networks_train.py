@@ -28,7 +28,7 @@ def depthscale(module: nn.Module, network: Network, seed: int) -> None:
 
     import depthscale as ds
 
-    ds.repair(module, shaped(digits()[0], network.reads)[:64], seed=seed)
+    ds.repair(module, shaped(digits()[0], network.reads)[:64], seed=seed, force=True)
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ A network is trained on scikit-learn's digits (64 pixels, standardised as a whol
 momentum 0.9 at four learning rates and by Adam at four, without schedule, clipping or decay. It has trained when it
 names 90 % of 512 training digits rightly; for a network that gives its input back, when it explains half of the
 variance (the first 10 principal components explain 74 %). Runs stop there, when they are not finite any more, when
-they are still at chance (below 20 %, or 2 % explained) after 600 steps, or after 1,500; whether they were there within
+they are still at chance (below 20 %, or 2 % explained) after 300 steps, or after 1,500; whether they were there within
 300 is recorded too.
 
 All runs of one architecture are one tensor program: parameters are stacked, ``torch.func.vmap`` runs the module, and
@@ -32,7 +32,7 @@ SETTINGS = (
     *(("sgd", rate) for rate in (0.1, 0.03, 0.01, 0.003)),
     *(("adam", rate) for rate in (1e-2, 3e-3, 1e-3, 3e-4)),
 )
-BATCH, EVERY, STUCK, MARK, EXPLAINED = 64, 25, 600, 0.9, 0.5
+BATCH, EVERY, STUCK, MARK, EXPLAINED = 64, 25, 300, 0.9, 0.5
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ _PUBLIC: dict[str, str] = {
     "fit": "depthscale.train",
     "load_data": "depthscale.data",
     "InputStats": "depthscale.theory.inputs",
+    "repair": "depthscale.diagnose.mend",
     "propagate": "depthscale.theory.propagate",
     "DepthscaleError": "depthscale.errors",
 }

@@ -10,6 +10,7 @@ from depthscale.cli.check import check
 from depthscale.cli.design import design
 from depthscale.cli.figure import figure
 from depthscale.cli.phase import phase
+from depthscale.cli.repair import repair
 from depthscale.cli.search import search
 from depthscale.cli.sweep import sweep
 from depthscale.cli.train import train
@@ -41,5 +42,5 @@ def options(
     """What holds for every verb."""
 
 
-for verb in (design, check, search, train, sweep, phase, zoo, figure, build):
+for verb in (design, check, repair, search, train, sweep, phase, zoo, figure, build):
     app.command()(verb)

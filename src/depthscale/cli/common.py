@@ -5,7 +5,6 @@ import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,7 +38,7 @@ DATA_HELP = (
     "with one folder per class."
 )
 NET_HELP = "zoo:NAME (depthscale zoo lists them) or a graph's JSON file."
-MODEL_HELP = NET_HELP
+MODEL_HELP = "zoo:NAME, timm:NAME, torchvision:NAME, hf:CONFIG, FILE.py:FACTORY or a graph's JSON file."
 
 
 def console() -> "Console":
@@ -119,18 +118,17 @@ def network(spec: str, dataset: "Dataset | None" = None) -> "Graph":
     raise DepthscaleError(f"expected a network as {NET_HELP.rstrip('.')}, got {spec!r}")
 
 
-@dataclass(frozen=True)
-class Model:
-    """What a user named: a Graph or a torch module, and an example of its input (None for a graph)."""
-
-    what: Any
-    example: Any = None
-    kwargs: dict[str, Any] | None = None
-
-
-def model(spec: str, *, shape: str | None = None, seed: int = 0, weights: bool = True) -> Model:
-    """The model that ``spec`` names, with an example of its input; ``weights``: with values, not only shapes."""
-    return Model(network(spec))
+def shape_of(text: str | None) -> tuple[int, ...] | None:
+    """A shape written as 3x224x224; None for None."""
+    if text is None:
+        return None
+    try:
+        shape = tuple(int(n) for n in text.lower().replace("×", "x").replace(",", "x").split("x"))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise DepthscaleError(f"expected a shape such as 3x224x224, got {text!r}")
+    return shape
 
 
 def one_of(option: str, value: str, known: tuple[str, ...]) -> Any:

@@ -7,6 +7,8 @@ _PUBLIC: dict[str, str] = {
     "Diagnosis": "depthscale.diagnose.diagnosis",
     "Measured": "depthscale.diagnose.diagnosis",
     "check": "depthscale.diagnose.examine",
+    "Repair": "depthscale.diagnose.mend",
+    "repair": "depthscale.diagnose.mend",
 }
 
 

@@ -108,7 +108,7 @@ def _level(kind: str, group: Sequence[Site], rows: Mapping[str, Row]) -> float |
 
 
 def _cause(kind: str, site: Site, s: Structure, rows: Mapping[str, Row], totals: Totals) -> tuple[str, tuple[str, ...]]:
-    for look in (_dropout, _residual, _gate, _normalised, _saturating, _off_critical, _angles):
+    for look in (_spectrum, _dropout, _residual, _gate, _normalised, _saturating, _off_critical, _angles):
         found = look(kind, site, s, rows, totals)
         if found is not None:
             return found
@@ -130,6 +130,18 @@ def _ahead(site: Site, s: Structure) -> Function | None:
 
 
 Found = tuple[str, tuple[str, ...]] | None
+
+
+def _spectrum(kind: str, site: Site, s: Structure, rows: Mapping[str, Row], totals: Totals) -> Found:
+    function = _ahead(site, s)
+    if kind != "spectrum":
+        return None
+    name = function.name if function is not None else "linear"
+    cause = (
+        f"{totals.depth} {name} layers in a row with random weights: lengths are kept on average, directions are not "
+        "(every layer stretches some and loses others)"
+    )
+    return cause, ("orthogonal weights that start linear, W = [[A, −A], [−A, A]]: ds.repair(model)", "or shortcuts")
 
 
 def _dropout(kind: str, site: Site, s: Structure, rows: Mapping[str, Row], totals: Totals) -> Found:

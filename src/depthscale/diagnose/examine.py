@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from depthscale.diagnose.causes import Finding, explain
 from depthscale.diagnose.diagnosis import Diagnosis
+from depthscale.diagnose.pairs import odd_spread
 from depthscale.diagnose.structure import Structure
 from depthscale.errors import DepthscaleError
 from depthscale.graph import Graph, Law, Op, edit, laws, ops
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 Inputs = Literal["auto", "noise", "images", "tokens", "batch"]
 NOISE = InputStats()
 IMAGES = InputStats(1.0, c=0.2, channels=0.9, spatial=(0.95, 0.9, 0.5))  # natural images, standardised
+UNEVEN = 80.0  # relative variance of the Jacobian's squared singular values
+HEARD = 0.02  # share of the output's variance that must be heard over dropout
 FEWEST = 4  # examples from which statistics of a batch are taken
 
 
@@ -41,8 +44,12 @@ def check(
 
     Raises DepthscaleError (CaptureError for a model that cannot be read; GraphError for shapes that do not fit).
     """
-    graph, _, arguments = read(model, example, kwargs)
+    graph, captured, arguments = read(model, example, kwargs)
     stats, words = statistics(inputs, graph, arguments)
+    if captured is not None and not any(p.is_meta for p in captured.program.module.parameters()):
+        from depthscale.diagnose.weights import as_seen
+
+        graph = as_seen(captured, arguments)
     diagnosis = diagnose(graph, stats, words, batch=batch, name=name or _name(model, graph))
     return diagnosis
 
@@ -221,13 +228,27 @@ def diagnose(
         if judged is opened and opened.trains:
             notes.append("the verdict is that of the gains at 1: a step or two of training opens them")
     kind = {"fine": "trains", "disconnected": "gradient"}.get(judged.verdict.kind, judged.verdict.kind)
+    why, reason = judged.verdict.why, judged.verdict.reason
+    heard = _heard_over_dropout(graph, stats, batch, judged)
+    if kind in ("trains", "exploding", "chaotic") and heard < HEARD:
+        kind, why = "chaotic", "noise"
+        reason = (
+            f"dropout drowns the signal: of the output's variance {heard:.2g} tells inputs apart, the rest is masks"
+        )
+    uneven = unevenness(structure, judged)
+    if kind == "trains" and uneven > UNEVEN:
+        kind, why = "gradient", "spectrum"
+        reason = (
+            f"few directions get through: the squared singular values of the Jacobian vary by {uneven:.3g} of their "
+        )
+        reason += f"mean squared over {judged.totals.depth} layers"
     finding = Finding("", "", ())
     if kind != "trains":
-        finding = explain(judged.verdict.why, structure, judged.rows, judged.totals)
+        finding = explain(why, structure, judged.rows, judged.totals)
     return Diagnosis(
         model=name,
         kind=kind,
-        reason=judged.verdict.reason,
+        reason=reason,
         where=finding.where,
         cause=finding.cause,
         remedy=finding.remedy,
@@ -237,6 +258,38 @@ def diagnose(
         levels=structure.depth,
         inputs=inputs,
     )
+
+
+def _heard_over_dropout(
+    graph: Graph, stats: InputStats | Mapping[str, InputStats], batch: int, judged: Propagation
+) -> float:
+    """The share of the output's variance that is the same under other masks and differs from input to input."""
+    if sum(isinstance(n.op, ops.Dropout) and n.op.p > 0 for n in graph.nodes) < 3:
+        return 1.0
+    many = stats if isinstance(stats, Mapping) else dict.fromkeys(graph.inputs, stats)
+    same = {name: replace(s, c=1.0) for name, s in many.items()}
+    return propagate(graph, inputs=same, batch=batch).totals.c_end - judged.totals.c_end
+
+
+def unevenness(s: Structure, p: Propagation) -> float:
+    """The relative variance of the squared singular values of the input–output Jacobian, as of a plain chain.
+
+    Σ over layers of Var(φ'²)/E[φ'²]², and one more for weights that are not orthogonal (Pennington et al. 2018,
+    eq. 18), along the way through the network that has least of it: a trunk or a concatenated skip passes all
+    directions, whatever lies beside it.
+    """
+    found: dict[str, float] = {}
+    for node in s.graph.nodes:
+        way = min((found[i] for i in node.inputs if i in s.of_data), default=0.0)
+        site = s.sites.get(node.name)
+        if site is not None:
+            law = getattr(node.op, "weight", None)
+            orthogonal = isinstance(law, laws.Orthogonal | laws.Mirrored) or getattr(law, "orthogonal", False)
+            way += 0.0 if orthogonal else 1.0
+            if site.after is not None:
+                way += min(odd_spread(site.after, max(p[site.after.root].variance, 1e-9), False), 10.0)
+        found[node.name] = way
+    return max(found[name] for name in s.graph.outputs)
 
 
 def closed_gains(graph: Graph) -> tuple[str, ...]:
