@@ -9,7 +9,7 @@ from depthscale.theory.align import add_states, aligned, coarse, refine, unbroad
 from depthscale.theory.axes import Axis, class_map, describe, lookup, projection, refinement, types
 from depthscale.theory.backward import backward
 from depthscale.theory.forward import Setting, forward
-from depthscale.theory.index_algebra import cut, join, reshape, simplify
+from depthscale.theory.index_algebra import cut, join, permute, reshape, simplify
 from depthscale.theory.moments import State, average_pairs, centred, modulated, rounded, state, stationary
 from depthscale.theory.windows import Window, every_sums, same_sums, taps
 from tests.theory.dense import classes_of, linear_matrix, matrix_of, random_state
@@ -206,3 +206,27 @@ def test_rounding_is_idempotent_and_small() -> None:
     np.testing.assert_array_equal(rounded(y), y)
     np.testing.assert_allclose(x, y, rtol=2e-11)
     assert state((Axis(2),), np.array([np.inf, 1.0])).q[0] == np.inf
+
+
+def test_axes_that_were_merged_come_apart_as_they_were() -> None:
+    """Windows of an image: reshape, permute, merge and all the way back, with nothing averaged away."""
+    rng = np.random.default_rng(0)
+    x = random_state((Axis(4), Axis(6), Axis(6), Axis(5)), rng)
+    cut = reshape(x, (4, 2, 3, 2, 3, 5))
+    windows = reshape(permute(cut, (0, 1, 3, 2, 4, 5)), (16, 9, 5))
+    assert windows.axes[0].factors == (4, 2, 2)
+    # the same by the dense matrix, elements moved as numpy moves them
+    order = np.arange(4 * 6 * 6 * 5).reshape(4, 2, 3, 2, 3, 5).transpose(0, 1, 3, 2, 4, 5).ravel()
+    dense = matrix_of(x)[np.ix_(order, order)]
+    assert matrix_of(windows) == pytest.approx(dense, abs=1e-9)
+    back = reshape(permute(reshape(windows, (4, 2, 2, 3, 3, 5)), (0, 1, 3, 2, 4, 5)), (4, 6, 6, 5))
+    assert matrix_of(back) == pytest.approx(matrix_of(x), abs=1e-9)
+
+
+def test_a_merged_axis_is_cut_through_one_of_its_factors() -> None:
+    x = random_state((Axis(8), Axis(6)), np.random.default_rng(1))
+    merged = reshape(x, (48,))
+    assert merged.axes[0].factors == (8, 6)
+    assert reshape(merged, (4, 12)).axes[1].factors == (2, 6)
+    assert matrix_of(reshape(merged, (4, 12))) == pytest.approx(matrix_of(x), abs=1e-9)
+    assert reshape(merged, (3, 16)).axes[1].factors == ()  # does not fit: exchangeable

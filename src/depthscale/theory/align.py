@@ -29,15 +29,17 @@ def coarse(x: State, *which: int) -> State:
 
 
 def without_parts(x: State, first: int = 0) -> State:
-    """The state whose axes from ``first`` on have no parts."""
+    """The state whose axes from ``first`` on have no parts and no factors."""
     for i in range(first, len(x.axes)):
-        if x.axes[i].parts:
+        if x.axes[i].parts or x.axes[i].factors:
             x = projected(x, i, x.axes[i].plain)
     return x
 
 
 def refined(x: State, i: int, to: Axis) -> State:
-    """The state with axis i telling more apart (no parts): classes are copied."""
+    """The state with axis i telling more apart (no parts): classes are copied. Other factors are averaged before."""
+    if x.axes[i].factors not in ((), to.factors):
+        x = coarse(x, i)
     if x.axes[i] == to:
         return x
     index = refinement(x.axes[i], to)

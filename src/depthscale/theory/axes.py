@@ -21,12 +21,19 @@ class _OfAKind(type):
 
     if not TYPE_CHECKING:
 
-        def __call__(cls, n: int, reach: int = 1, parts: tuple[int, ...] = (), edge: bool = False) -> "Axis":
-            key = (n, reach, parts, edge)
+        def __call__(
+            cls,
+            n: int,
+            reach: int = 1,
+            parts: tuple[int, ...] = (),
+            edge: bool = False,
+            factors: tuple[int, ...] = (),
+        ) -> "Axis":
+            key = (n, reach, parts, edge, factors)
             found = cls._made.get(key)
             if found is None:
-                new = super().__call__(n, reach, parts, edge)
-                found = cls._made.setdefault((new.n, new.reach, new.parts, new.edge), new)
+                new = super().__call__(n, reach, parts, edge, factors)
+                found = cls._made.setdefault((new.n, new.reach, new.parts, new.edge, new.factors), new)
                 cls._made[key] = found
             return found
 
@@ -39,15 +46,20 @@ class Axis(metaclass=_OfAKind):
     those between. parts: sizes of contiguous parts (then neither reach nor edge). Entries are of one type, or of two
     (edge, inside), or of as many as there are parts. Classes: first one per type, of pairs of an entry with itself,
     then pairs of different entries by their types and distance.
+
+    factors: sizes of the exchangeable axes that were merged into this one, the last running fastest (then nothing
+    else). Classes: for every factor whether the entries agree on it, in the order of binary numbers: what a split or a
+    permutation later takes apart again is not lost.
     """
 
     n: int
     reach: int = 1
     parts: tuple[int, ...] = ()
     edge: bool = False
+    factors: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.n < 3 or self.parts:  # nothing to tell apart: two axes that mean the same are equal
+        if self.n < 3 or self.parts or self.factors:  # nothing to tell apart: two axes that mean the same are equal
             object.__setattr__(self, "reach", 1)
             object.__setattr__(self, "edge", False)
 
@@ -102,6 +114,11 @@ def describe(axis: Axis) -> tuple[tuple[Class, float], ...]:
         own = [((i, i, 0), float(k)) for i, k in enumerate(axis.parts)]
         pairs = part_pairs(axis.parts)
         return (*own, *[((i, j, 1), float(a * (a - 1) if i == j else 2 * a * b)) for i, j, a, b in pairs])
+    if axis.factors:
+        every = np.ones(1)
+        for k in axis.factors:
+            every = np.multiply.outer(every, [k, k * (k - 1)]).ravel()
+        return tuple(((0, 0, d), float(c)) for d, c in enumerate(every))
     if not axis.edge:
         return tuple(((0, 0, d), c) for d, c in enumerate(_by_distance(n, r)) if c > 0)
     inside = _by_distance(n - 2, r)
@@ -130,7 +147,8 @@ def distances(axis: Axis) -> tuple[int, ...]:
 @lru_cache(maxsize=4096)
 def lookup(axis: Axis) -> NDArray[np.int64]:
     """The class of a pair by the types of its entries and its distance (reach: farther): (types, types, reach + 1)."""
-    out = np.full((axis.same, axis.same, axis.reach + 1), -1, dtype=np.int64)
+    farthest = max(d for (_, _, d), _ in describe(axis))
+    out = np.full((axis.same, axis.same, max(axis.reach, farthest) + 1), -1, dtype=np.int64)
     for k, ((s, t, d), _) in enumerate(describe(axis)):
         out[s, t, d] = out[t, s, d] = k
     return out
@@ -150,6 +168,12 @@ def types(axis: Axis) -> NDArray[np.int64]:
 @lru_cache(maxsize=512)
 def class_map(axis: Axis) -> NDArray[np.int64]:
     """The class of every ordered pair of entries: (n, n)."""
+    if axis.factors:
+        places = np.unravel_index(np.arange(axis.n), axis.factors)
+        out = np.zeros((axis.n, axis.n), dtype=np.int64)
+        for place in places:
+            out = 2 * out + (place[:, None] != place[None, :])
+        return out
     i, t = np.arange(axis.n), types(axis)
     distance = np.minimum(np.abs(i[:, None] - i[None, :]), axis.reach)
     return np.asarray(lookup(axis)[t[:, None], t[None, :], distance])
@@ -190,7 +214,13 @@ def refinement(axis: Axis, fine: Axis) -> list[int]:
 
 
 def joint(axes: Sequence[Axis]) -> Axis:
-    """The axis that tells apart whatever one of these (of one size, without parts) does."""
+    """The axis that tells apart whatever one of these (of one size, without parts) does.
+
+    Factors are kept where nothing else is told apart and all that have any have the same.
+    """
+    factors = {a.factors for a in axes if a.factors}
+    if len(factors) == 1 and all(a.factors or a == a.plain for a in axes):
+        return Axis(axes[0].n, factors=next(iter(factors)))
     return Axis(axes[0].n, max(a.reach for a in axes), edge=any(a.edge for a in axes))
 
 

@@ -7,7 +7,7 @@ from depthscale.graph.shapes import infer
 from depthscale.theory.align import coarse
 from depthscale.theory.axes import REACH, Axis, mapped
 from depthscale.theory.index_algebra import cut, drop_one, join, merge, permute, reshape, split_one
-from depthscale.theory.moments import Shape, State, state
+from depthscale.theory.moments import Shape, State, parts_shape, state
 from depthscale.theory.rules import Setting, forward
 from depthscale.theory.windows import forward_map, linear_sums, matrix
 
@@ -121,7 +121,7 @@ def _padded(x: State, i: int, before: int, behind: int) -> State:
 
 def _zeros(x: State, i: int, axis: Axis) -> State:
     axes = (*x.axes[:i], axis, *x.axes[i + 1 :])
-    return state(axes, np.zeros((1,) * len(axes)))
+    return state(axes, np.zeros((1,) * len(axes)), np.zeros(parts_shape(axes)))
 
 
 @forward.register(ops.Upsample)

@@ -17,6 +17,7 @@ from depthscale.theory.axes import Axis, class_map, joint, mapped, part_pairs
 from depthscale.theory.moments import Shape, State, state
 
 LONGEST = 1024  # entries of an axis for which all pairs are looked at one by one
+MOST_FACTORS = 4  # axes that a merged one remembers
 MOST_PARTS = 8  # parts that an axis may have before the most alike are put together
 
 
@@ -38,12 +39,36 @@ def split(x: State, i: int, sizes: Shape) -> State:
         at = i if outer == 1 else i + 1
         axes = _placed(x.axes, i, 1, (Axis(1), axis) if outer == 1 else (axis, Axis(1)))
         return State(axes, x.mean, np.expand_dims(x.q, at), x.spread)
+    if axis.factors:
+        apart = _split_factors(x, i, outer)
+        if apart is not None:
+            return apart
     x = coarse(x, i) if axis.parts else projected(x, i, Axis(axis.n, axis.reach))
     axis = x.axes[i]
     near = Axis(inner, axis.reach)
     table = split_weights(axis, outer) if axis.reach > 1 and axis.n <= LONGEST else _exchangeable(axis, near)
     both = np.stack([mapped(x.q, i, table[0]), mapped(x.q, i, table[1])], axis=i)
     return state(_placed(x.axes, i, 1, (Axis(outer), near)), both, x.mean, x.spread)
+
+
+def _split_factors(x: State, i: int, outer: int) -> State | None:
+    """Axis i cut between its factors, or through one; None where the sizes do not fit."""
+    factors, q = x.axes[i].factors, x.q
+    done, k = 1, 0
+    while done * factors[k] <= outer:
+        done, k = done * factors[k], k + 1
+    cut_through = outer // done
+    if done * cut_through != outer or factors[k] % cut_through:
+        return None
+    if cut_through > 1:  # entries that agree on a factor agree on both of its own
+        both = np.arange(q.shape[i]).reshape((2,) * len(factors))
+        both = np.stack([np.take(both, [0, 1], axis=k), np.take(both, [1, 1], axis=k)], axis=k)
+        q = np.take(q, both.ravel(), axis=i)
+        factors = (*factors[:k], cut_through, factors[k] // cut_through, *factors[k + 1 :])
+        k += 1
+    shape = (*q.shape[:i], 2**k, 2 ** (len(factors) - k), *q.shape[i + 1 :])
+    axes = [Axis(math.prod(f), factors=f if len(f) > 1 else ()) for f in (factors[:k], factors[k:])]
+    return State(_placed(x.axes, i, 1, axes), x.mean, q.reshape(shape), x.spread)
 
 
 @lru_cache(maxsize=256)
@@ -83,14 +108,17 @@ def _merge_two(x: State, i: int) -> State:
         return State(_placed(x.axes, i, 2, (kept,)), x.mean, q, x.spread)
     if a.parts:
         return _merge_into_parts(coarse(x, i + 1), i)
-    x = projected(coarse(x, i + 1) if b.parts else x, i, Axis(a.n, a.reach))
-    x = projected(x, i + 1, Axis(b.n, b.reach) if not b.parts else b.plain)
-    n = a.n * b.n
-    weights = np.multiply.outer(x.axes[i].pairs, x.axes[i + 1].pairs)
-    weights[0, 0] = 0.0
-    same = np.take(np.take(x.q, 0, axis=i + 1), 0, axis=i)
-    other = np.tensordot(x.q, weights, ([i, i + 1], [0, 1])) / weights.sum()
-    return state(_placed(x.axes, i, 2, (Axis(n),)), np.stack([same, other], axis=i), x.mean, x.spread)
+    for k in (i, i + 1):
+        x = x if x.axes[k].factors else coarse(x, k)
+    factors = tuple(f for k in (i, i + 1) for f in x.axes[k].factors or (x.axes[k].n,))
+    if len(factors) > MOST_FACTORS:
+        x = coarse(x, i, i + 1)
+        factors = (a.n, b.n)
+    q = x.q.reshape((*x.q.shape[:i], 2 ** len(factors), *x.q.shape[i + 2 :]))
+    merged = State(_placed(x.axes, i, 2, (Axis(a.n * b.n, factors=factors),)), x.mean, q, x.spread)
+    others = np.take(q, range(1, q.shape[i]), axis=i)
+    alike = np.ptp(others, axis=i).max(initial=0.0) <= 1e-9 * np.abs(q).max(initial=0.0)
+    return coarse(merged, i) if alike else merged
 
 
 def _merge_into_parts(x: State, i: int) -> State:
