@@ -110,6 +110,9 @@ def test_a_branch_of_gain_zero_leaves_the_law_of_the_shortcut() -> None:
     branch = x.then(ops.Linear(64, weight=laws.HE, bias=None)).then(ops.BatchNorm(weight=laws.ZERO, bias=laws.ZERO))
     p = ds.propagate(b.graph((x + branch).then(ops.Activation("relu"))))
     assert p.rows[-1].q == pytest.approx(0.5, rel=1e-4)  # a batch of 32, with ε
+    ends = p.states[p.rows[-2].name].law
+    assert ends is not None
+    assert np.all(ends[copula.nodes() < 0] == 0.0)  # exactly: ReLU bends there
     assert p.rows[-2].g == pytest.approx(0.5, rel=1e-3)
 
 

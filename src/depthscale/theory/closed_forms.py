@@ -72,6 +72,8 @@ def orthant(h: Array, c: Array) -> Array:
     if not np.any(h):
         with np.errstate(divide="ignore"):
             return np.asarray(0.5 - np.arctan(np.sqrt((1 - c) / (1 + c))) / np.pi + 0 * h)
+    if not h.any():  # what most ask for, without Owen's T
+        return np.asarray(0.5 - np.arccos(c) / (2 * np.pi) + 0 * h)
     with np.errstate(divide="ignore"):
         ratio = np.sqrt((1 - c) / (1 + c))
     tail = np.where(h == 0, np.arctan(ratio) / (2 * np.pi), special.owens_t(h, ratio))
@@ -154,6 +156,8 @@ def _mixed(q: Array, c: Array, m: Array) -> Array:
     h = _standardised(q, m)
     theta, sine = arccos(-c), np.sqrt((1 - c) * (1 + c))
     centred = q * (sine + (np.pi - theta) * -c) / (2 * np.pi)
+    if not h.any():
+        return np.asarray(centred)
     # u1 relu(u1)-moments minus the same-sign part: E[relu(u1) u2] = m E relu(u1) + q c Φ(h)
     general = _ramp_pair(q, c, m) - (m * _ramp_mean(q, m) + q * c * special.ndtr(h))
     return np.asarray(np.where(h == 0, centred, np.maximum(general, 0.0)))

@@ -309,7 +309,11 @@ def _with_law(y: State, signs: tuple[float, ...], xs: tuple[State, ...]) -> Stat
     laws = [signs[k] * (x.law) for k in odd if (x := xs[k]).law is not None]
     if variance > _NOTHING * y.length:
         laws.append(mean + math.sqrt(variance) * copula.nodes())
-    law = laws[0]  # a term that does not vary (a branch with a gain of zero) only shifts
+    only = xs[odd[0]]
+    if len(laws) == 1 and only.axes == y.axes:
+        # beside terms that do not vary (a branch with a gain of zero) x only shifts: no rounding where it bends
+        return y.marked(law=laws[0] + mean, kappa=only.kappa)
+    law = laws[0]
     for other in laws[1:]:
         law = copula.sum_law(law, other)
     m, v = float(inner.mean), max(inner.length - float(inner.mean) ** 2, 0.0)
