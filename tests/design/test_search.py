@@ -124,3 +124,21 @@ def test_what_the_budget_cannot_afford_is_drawn_again():
     assert sampled
     assert all(t.multiply_adds <= 5e5 for t in sampled)
     assert [t.number for t in search.trials] == list(range(12))
+
+
+@pytest.mark.parametrize("name", ["evolution", "local", "q-learning", "mcts", "random"])
+def test_any_strategy_of_the_search_and_rebuilt_it_goes_on_the_same(name):
+    whole = Search(TABLE, 3, start, strategy=name)
+    for _ in range(14):
+        whole.step(never)
+    half = [from_fields(to_fields(t)) for t in whole.trials[:8]]
+    again = Search(TABLE, 3, start, half, strategy=name)
+    for _ in range(6):
+        again.step(never)
+    assert [t.decisions for t in again.trials] == [t.decisions for t in whole.trials]
+
+
+@pytest.mark.parametrize("name", ["largest", "tppe"])
+def test_strategies_that_are_none(name):
+    with pytest.raises(DepthscaleError, match="expected a strategy"):
+        Search(TABLE, 0, start, strategy=name)

@@ -1,13 +1,14 @@
 import gzip
 
 import numpy as np
+import optuna
 import pytest
 
 from depthscale.errors import SearchError
 from depthscale.search.spaces import space
 from depthscale.search.strategies import strategy
 from depthscale.search.table import find_table, load_table, replay
-from depthscale.search.tabular import largest, search_table
+from depthscale.search.tabular import TrialDecider, largest, search_table
 from depthscale.zoo.nasbench201 import BEST, OPS, write
 
 
@@ -81,6 +82,19 @@ class TestReplay:
     def test_charged_queries_are_different_networks(self, made):
         curve = search_table(space("nasbench201"), made, strategy("evolution", 0), 80)
         assert len(set(curve.rows.tolist())) == 80
+
+    @pytest.mark.parametrize("name", ["random", "evolution", "local", "q-learning", "policy", "mcts", "predictor"])
+    def test_without_a_study_it_is_the_same_search(self, made, name):
+        """Draw for draw what an Optuna study gives."""
+        curve = search_table(space("nasbench201"), made, strategy(name, 3), 30)
+        study = optuna.create_study(direction="maximize", sampler=strategy(name, 3))
+        asked: list[int] = []
+        while len(asked) < 30:
+            trial = study.ask()
+            row = made.row(space("nasbench201").draw(TrialDecider(trial)).architecture)
+            study.tell(trial, float(made.val12[row]))
+            asked += [] if row in asked else [row]
+        assert curve.rows.tolist() == asked
 
     def test_largest_network_wins(self, made):
         curve = largest(made, 50, np.random.default_rng(0))

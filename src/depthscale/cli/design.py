@@ -21,6 +21,7 @@ def design(
     trials: Annotated[
         int | None, typer.Option(help="Candidates to train, instead of or beside --budget; reproducible.")
     ] = None,
+    strategy: Annotated[str, typer.Option(help="Search strategy: tpe, evolution, random, predictor, mcts …")] = "tpe",
     target: common.Target = None,
     task: common.Task = None,
     out: Annotated[Path, typer.Option(help="Folder that everything is written to.")] = Path("out/design"),
@@ -47,6 +48,7 @@ def design(
             overwrite=overwrite,
             device=device,
             skip_bad=skip_bad,
+            strategy=strategy,
             watcher=watcher,
             command="depthscale " + shlex.join(sys.argv[1:]),
         )

@@ -71,6 +71,7 @@ def design(
     overwrite: bool = False,
     device: str = "auto",
     skip_bad: bool = False,
+    strategy: str = "tpe",
     watcher: Watcher | None = None,
     command: str = "",
 ) -> DesignResult:
@@ -78,8 +79,8 @@ def design(
 
     ``data`` is anything that ``depthscale.load_data`` reads, or a Dataset. ``budget`` is wall time ("60s", "8m");
     ``trials`` counts candidates that are trained, and makes the result reproducible: the same seed, data and machine
-    give the same network. With ``out`` everything is written there, and ``resume`` goes on with what an interrupted
-    run left. Raises DepthscaleError for data, budget or folder that cannot be used.
+    give the same network. ``strategy`` is one of ``depthscale.search``. With ``out`` everything is written there, and
+    ``resume`` goes on with what an interrupted run left. Raises DepthscaleError for data, budget or folder that cannot be used.
     """
     shares = make_plan(budget, trials)
     if resume and (out is None or not (Path(out) / FILE).exists()):
@@ -95,7 +96,7 @@ def design(
     state = State.open(folder, dataset, seed, shares, resume=resume, overwrite=overwrite)
     with state:
         clock = Clock(state.used)
-        search = _search(dataset, seed, device, shares, state, clock, watcher)
+        search = _search(dataset, seed, device, shares, state, clock, watcher, strategy)
         return _finish(dataset, seed, device, shares, state, clock, watcher, search, command)
 
 
@@ -108,13 +109,20 @@ def _load(data: Any, target: str | None, task: str | None, seed: int, skip_bad: 
 
 
 def _search(
-    dataset: "Dataset", seed: int, device: str, shares: Plan, state: State, clock: Clock, watcher: Watcher
+    dataset: "Dataset",
+    seed: int,
+    device: str,
+    shares: Plan,
+    state: State,
+    clock: Clock,
+    watcher: Watcher,
+    strategy: str,
 ) -> Search:
     unit = None if shares.total is None else shares.search / 4 / RUNGS[-1]
     facts = Facts.of(dataset)
     # a full trial should see at least half of the rows: forward, and backward at twice its cost
     most = np.inf if unit is None else RUNGS[-1] * unit * race.SPEED / (1.5 * facts.rows)
-    search = Search(facts, seed, race.starter(dataset, seed, device, unit), state.trials, most)
+    search = Search(facts, seed, race.starter(dataset, seed, device, unit), state.trials, most, strategy)
     if state.searched:
         return search
     watcher.phase("searching", None if shares.total is None else shares.search)

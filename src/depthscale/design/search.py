@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from depthscale.design.screen import Screened, screen
 from depthscale.design.space import Candidate, Facts, first_guesses, propose
-from depthscale.errors import DepthscaleError, GraphError
+from depthscale.errors import DepthscaleError, GraphError, SearchError
+from depthscale.search.strategies import strategy as make_strategy
+from depthscale.search.strategy import Strategy
 
 if TYPE_CHECKING:
     import optuna
 
 RUNGS = (1, 3, 9)
+NEED_A_SPACE = ("largest", "screened", "nsga2")  # strategies that look at networks, or at two objectives
 MOST_DROPPED_IN_A_ROW = 200
 REDRAWS = 100
 
@@ -69,13 +72,26 @@ class Search:
     """A resumable race: ``finished`` trials are taken over, ``step`` runs one more."""
 
     def __init__(
-        self, facts: Facts, seed: int, start: Starter, finished: Sequence[Trial] = (), most: float = math.inf
+        self,
+        facts: Facts,
+        seed: int,
+        start: Starter,
+        finished: Sequence[Trial] = (),
+        most: float = math.inf,
+        strategy: str = "tpe",
     ) -> None:
-        """``most``: multiply-adds of one row above which the sampler is asked again."""
+        """``most``: multiply-adds of one row above which the sampler is asked again.
+
+        ``strategy``: one of ``depthscale.search``; SearchError for another name, or one that needs a space of its own.
+        """
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.facts, self.seed, self.start, self.most = facts, seed, start, most
+        if strategy in NEED_A_SPACE:
+            raise SearchError(f"expected a strategy that designs can use, got {strategy!r}; it belongs to searches")
+        self._ours = make_strategy(strategy, seed)
+        self.strategy = strategy
         self.trials = list(finished)
         self._study = optuna.create_study(
             direction="maximize",
@@ -106,11 +122,10 @@ class Search:
 
     def step(self, out_of_time: Callable[[], bool]) -> Trial:
         """Propose, screen and race one candidate; returns the trial, finished."""
-        import optuna
 
         number = len(self.trials)
         # what a sampler draws must depend on the seed and on finished trials alone, for a resumed run to agree
-        self._study.sampler = optuna.samplers.TPESampler(seed=self.seed * 100_003 + number, n_startup_trials=8)
+        self._study.sampler = self._sampler(number)
         guesses = first_guesses(self.facts)
         if number < len(guesses):
             self._study.enqueue_trial(guesses[number])
@@ -122,6 +137,13 @@ class Search:
         trial = _with(trial, optuna=_thawed(self._study.trials[-1]))
         self.trials.append(trial)
         return trial
+
+    def _sampler(self, number: int) -> "optuna.samplers.BaseSampler":
+        """Ours go by finished trials; of Optuna's a new one is made for every trial."""
+        own = self.seed * 100_003 + number
+        if isinstance(self._ours, Strategy):
+            return self._ours
+        return make_strategy(self.strategy, own, **({"n_startup_trials": 8} if self.strategy == "tpe" else {}))
 
     def _ask(self, number: int) -> "optuna.Trial":
         """A proposal that the budget can afford: others are drawn again, first guesses taken as they are."""

@@ -75,7 +75,7 @@ class QLearning(Strategy):
 
     def restart(self) -> None:
         """Every action is worth 0.5 before it was tried."""
-        self.q: dict[State, np.ndarray] = {}
+        self.q: dict[State, list[float]] = {}  # lists: a few numbers at a time are quicker than arrays
         self.standard = Standard()
         self.memory: list[tuple[list[tuple[State, int, int]], float]] = []
 
@@ -93,8 +93,9 @@ class QLearning(Strategy):
         known = self.q.get(self._state(name, plan.made, plan.domains))
         if known is None or len(known) != bins(domain) or plan.rng.random() < plan.notes:
             return domain.draw(plan.rng)
-        best = np.flatnonzero(known == known.max())
-        return value_of(domain, int(best[plan.rng.integers(len(best))]), plan.rng)
+        most = max(known)
+        best = [i for i, q in enumerate(known) if q == most]
+        return value_of(domain, best[int(plan.rng.integers(len(best)))], plan.rng)
 
     def learn(self, seen: Seen) -> None:
         """Update along this trial, and along a sample of those before."""
@@ -117,12 +118,14 @@ class QLearning(Strategy):
         ahead = 0.0  # what is to be had from the next state on
         share = reward / len(path) if self.shaped else 0.0
         for i, (state, action, n) in enumerate(reversed(path)):
-            table = self.q.setdefault(state, np.full(n, 0.5))
+            table = self.q.get(state)
+            if table is None:
+                table = self.q[state] = [0.5] * n
             if len(table) != n:
                 continue
             target = share + ahead if self.shaped else (reward if i == 0 else ahead)
             table[action] += self.rate * (target - table[action])
-            ahead = float(table.max())
+            ahead = max(table)
 
     @staticmethod
     def _state(name: str, made: dict[str, Value], domains: dict[str, Domain]) -> State:
