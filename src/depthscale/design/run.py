@@ -80,7 +80,8 @@ def design(
     ``data`` is anything that ``depthscale.load_data`` reads, or a Dataset. ``budget`` is wall time ("60s", "8m");
     ``trials`` counts candidates that are trained, and makes the result reproducible: the same seed, data and machine
     give the same network. ``strategy`` is one of ``depthscale.search``. With ``out`` everything is written there, and
-    ``resume`` goes on with what an interrupted run left. Raises DepthscaleError for data, budget or folder that cannot be used.
+    ``resume`` goes on with what an interrupted run left. Raises DepthscaleError for data, budget or folder that cannot
+    be used.
     """
     shares = make_plan(budget, trials)
     if resume and (out is None or not (Path(out) / FILE).exists()):

@@ -143,9 +143,14 @@ def _score(trial: FrozenTrial, sign: float) -> float:
 
 
 def domain_of(distribution: BaseDistribution) -> Domain:
-    """An Optuna distribution as a domain."""
+    """An Optuna distribution as a domain; numbers in steps are choices."""
     if isinstance(distribution, CategoricalDistribution):
         return Choice(tuple(c for c in distribution.choices if c is not None))
+    if isinstance(distribution, IntDistribution | FloatDistribution) and distribution.step not in (None, 1):
+        low, step = distribution.low, distribution.step
+        return Choice(tuple(low + i * step for i in range(int((distribution.high - low) / step + 1e-8) + 1)))
+    if isinstance(distribution, FloatDistribution) and distribution.step == 1:
+        return Choice(tuple(float(x) for x in np.arange(distribution.low, distribution.high + 0.5)))
     if isinstance(distribution, IntDistribution):
         return Range(distribution.low, distribution.high, distribution.log, whole=True)
     if isinstance(distribution, FloatDistribution):
