@@ -166,6 +166,8 @@ def test_a_member_that_breaks_leaves_and_harms_nobody(engine):
     found = train_ensemble(graph, toys.images(), [healthy[0], broken, healthy[1]], config=config, engine=engine)
     assert [m.status for m in found] == ["finished", "diverged", "finished"]
     assert found[1].steps < 5
+    assert [len(m.losses) for m in found] == [60, found[1].steps, 60]
+    assert found[0].losses[-1] == pytest.approx(found[0].last_loss)
     assert math.isnan(found[1].val["accuracy"])
     for a, b in zip(good, (found[0], found[2]), strict=True):
         assert a.last_loss == pytest.approx(b.last_loss, rel=1e-5)

@@ -230,7 +230,17 @@ def test_agreement_finds_the_constant_and_notices_what_is_wrong():
 def test_a_map_without_a_boundary_says_so():
     score = agreement([1.0, 2.0], [5, 10], np.ones((2, 2)), np.array([3.0, 25.0]), ("ordered", "chaotic"), 0.1)
     assert "outside the depths" in str(score)
-    assert all(c.beyond == "deeper" for c in score.columns)
+    assert [c.beyond for c in score.columns] == ["predicted deeper", "predicted deeper"]
+    score = agreement([1.0, 2.0], [5, 200], np.ones((2, 2)), np.array([3.0, 25.0]), ("ordered", "chaotic"), 0.1)
+    assert [c.beyond for c in score.columns] == ["deeper", "deeper"]
+
+
+def test_columns_that_theory_sets_no_limit_to_are_not_scored():
+    sw2, xi = [1.0, 1.7, 2.0, 4.0], np.array([4.0, 300.0, 25.0, 7.0])
+    accuracy = np.array([[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.1, 0.1, 0.1, 0.1]])
+    score = agreement(sw2, [5, 20, 80], accuracy, xi, ("ordered", "ordered", "chaotic", "chaotic"), 0.1)
+    assert [c.beyond for c in score.columns] == ["", "predicted deeper", "predicted deeper", ""]
+    assert score.side["all"][2] == 2
 
 
 def test_theory_of_the_columns():

@@ -17,7 +17,7 @@ _RANGE = "numbers with commas between, or low:high:how many"
 def sweep(
     activation: Annotated[str, typer.Argument(help="A name such as tanh or relu; several with commas between.")],
     data: Annotated[str, typer.Option(help=common.DATA_HELP)] = "digits",
-    depths: Annotated[str, typer.Option(help=f"Hidden layers: {_RANGE}, evenly in the logarithm.")] = "5:200:12",
+    depths: Annotated[str, typer.Option(help=f"Hidden layers: {_RANGE}, evenly in the logarithm.")] = "5:200:10",
     widths: Annotated[str, typer.Option(help=f"Units of a layer: {_RANGE}.")] = "64",
     sw2: Annotated[str, typer.Option(help=f"Weight variance × fan-in: {_RANGE}.")] = "1:4:20",
     sb2: Annotated[str, typer.Option(help=f"Bias variance: {_RANGE}.")] = "0.05",
@@ -26,9 +26,9 @@ def sweep(
         str, typer.Option(help="Scales of residual branches with commas between; plain: no shortcuts.")
     ] = "plain",
     seeds: Annotated[int, typer.Option(help="Networks per cell, averaged over.", min=1)] = 1,
-    steps: Annotated[int | None, typer.Option(help="Training steps of every network.  [default: 600]", min=1)] = None,
+    steps: Annotated[int | None, typer.Option(help="Training steps of every network.  [default: 500]", min=1)] = None,
     budget: Annotated[str | None, typer.Option(help="Time for it all, such as 5m: sets the steps.")] = None,
-    batch: Annotated[int, typer.Option(help="Rows a step.", min=1)] = 64,
+    batch: Annotated[int, typer.Option(help="Rows a step.", min=1)] = 32,
     momentum: Annotated[float, typer.Option(help="Of SGD.")] = 0.0,
     weight_decay: Annotated[float, typer.Option(help="Decay of matrices.")] = 0.0,
     optimiser: Annotated[str, typer.Option(help="sgd or adamw.")] = "sgd",

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from depthscale.errors import TrainingError
@@ -51,8 +53,8 @@ class MemberResult:
     ``status``: finished, diverged (its loss left the finite numbers, or rose above ``explode`` times its first) or
     interrupted. ``steps``: those it took, the one that diverged included. ``first_loss`` and ``last_loss``: the mean
     loss of its first and last batch. ``train`` and ``val``: loss and accuracy (classification) or loss and r2
-    (regression) on all rows of these splits after its last step; NaN where it diverged. ``curve``: (step, split's
-    name, metrics) of validations on the way.
+    (regression) on all rows of these splits after its last step; NaN where it diverged. ``curve``: (step,
+    metrics) of validations on the way. ``losses``: the mean loss of every batch, float32 (steps,).
     """
 
     status: str
@@ -62,6 +64,7 @@ class MemberResult:
     train: Mapping[str, float]
     val: Mapping[str, float]
     curve: tuple[tuple[int, Mapping[str, float]], ...] = ()
+    losses: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32), repr=False, compare=False)
 
     @property
     def diverged(self) -> bool:

@@ -233,6 +233,7 @@ class _Book:
         self.last = [math.nan] * len(members)
         self.broke: dict[int, int] = {}  # member -> step (from 0) at which its loss broke
         self.curves: list[list[tuple[int, dict[str, float]]]] = [[] for _ in members]
+        self._losses: list[list[Any]] = [[] for _ in members]
         self._results: dict[int, MemberResult] = {}
 
     def next_stop(self, step: int, every: int | None) -> int:
@@ -252,6 +253,7 @@ class _Book:
             if begin == 0:
                 self.first[member] = float(table[0, k])
             limit = self.explode * max(self.first[member], 1.0)
+            self._losses[member].append(table[:, k].astype(np.float32))
             bad = np.flatnonzero(~(table[:, k] <= limit))
             if len(bad):
                 self.broke[member] = begin + int(bad[0])
@@ -281,14 +283,16 @@ class _Book:
                 for name, s in scores.items()
             }
             status = "diverged" if broken else "interrupted" if interrupted and step < self.ends[m] else "finished"
+            steps = self.broke[m] + 1 if broken else step
             self._results[m] = MemberResult(
                 status=status,
-                steps=self.broke[m] + 1 if broken else step,
+                steps=steps,
                 first_loss=self.first[m],
                 last_loss=self.last[m],
                 train=split["train"],
                 val=split.get("val", {}),
                 curve=tuple(self.curves[m]),
+                losses=np.concatenate(self._losses[m])[:steps] if self._losses[m] else np.zeros(0, np.float32),
             )
         gone = set(ended)
         self.alive = [m for k, m in enumerate(self.alive) if k not in gone]

@@ -19,11 +19,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Column:
-    """One sw2: ``xi_c`` in layers, its phase, and the depth at which accuracy falls through half-way.
-
-    ``measured`` is nan where it does so at none of the depths: ``beyond`` says whether all of them train ("deeper")
-    or none ("shallower").
-    """
+    """One sw2: ``xi_c`` in layers, its phase, and the depth at which accuracy falls through half-way."""
 
     sw2: float
     phase: str
@@ -98,15 +94,18 @@ def agreement(
 ) -> Agreement:
     """The score of accuracies of shape (depths, sw2), for theory's xi_c (sw2,) and phases.
 
-    Columns whose boundary lies outside the depths, or that are critical, are left out and told.
+    Only columns with 6 ξ_c within the depths are scored: beyond, near criticality, theory sets no limit that the grid
+    could show, and what does is the training time. ``Column.beyond`` tells why a column was left out.
     """
     best = float(np.nanmax(accuracy)) if np.isfinite(accuracy).any() else chance
     half = (chance + best) / 2
     columns = []
     for k, w in enumerate(sw2):
         depth, beyond = crossing(np.asarray(depths, dtype=float), accuracy[:, k], half)
+        if not xi_c[k] * RULE <= max(depths):
+            beyond = "predicted deeper"
         columns.append(Column(float(w), phase[k], float(xi_c[k]), depth, beyond))
-    usable = [c for c in columns if math.isfinite(c.measured) and math.isfinite(c.xi_c) and c.xi_c > 0]
+    usable = [c for c in columns if not c.beyond and c.xi_c > 0]
     ratio = np.array([math.log10(c.measured / c.xi_c) for c in usable])
     constant = 10 ** float(ratio.mean()) if len(ratio) else math.nan
     error = float(ratio.std(ddof=1) / math.sqrt(len(ratio))) if len(ratio) > 1 else math.nan

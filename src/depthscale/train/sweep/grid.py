@@ -47,7 +47,7 @@ class Grid:
 
     activation: tuple[str, ...] = ("tanh",)
     width: tuple[int, ...] = (64,)
-    depth: tuple[int, ...] = (5, 7, 10, 14, 19, 27, 37, 52, 73, 102, 143, 200)
+    depth: tuple[int, ...] = (5, 8, 11, 17, 26, 39, 58, 88, 133, 200)
     residual: tuple[float | None, ...] = (None,)
     sw2: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0)
     sb2: tuple[float, ...] = (0.05,)

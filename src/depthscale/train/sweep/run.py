@@ -25,13 +25,13 @@ from depthscale.train.sweep.group import Row, Task
 from depthscale.train.sweep.result import SweepResult, in_order
 
 FILE = "run.jsonl"
-STEPS = 600
+STEPS = 500
 SCORE_ROWS = 2000
 _SPARE = 0.85  # of a budget that is planned for: the rest is for starting, scoring and what the estimate misses
 
 CONFIG = TrainConfig(
     budget=Budget(steps=STEPS),
-    batch=64,
+    batch=32,
     optimiser="sgd",
     lr=0.01,
     momentum=0.0,
