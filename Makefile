@@ -35,6 +35,7 @@ examples: $(READY)
 
 parity: .venv-parity/.ready
 	.venv-parity/bin/python benchmarks/zoo_parity.py
+	.venv-parity/bin/python benchmarks/check_coverage.py
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "depthscale needs Python 3.11 or later")'

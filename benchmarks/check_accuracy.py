@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from check_coverage import RESULTS, every_spec
+from check_coverage import RESULTS, every_spec, read as covered
 
 LINES, TABLE = RESULTS / "check_accuracy.jsonl", RESULTS / "check_accuracy.md"
 KEPT = Path(__file__).parent / ".measured"
@@ -192,6 +192,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main(options: argparse.Namespace) -> int:
     specs = [s for s in every_spec() if not options.only or any(o in s for o in options.only)]
+    sizes = {s: r.get("parameters", math.inf) for s, r in covered().items()}
+    specs.sort(key=lambda s: sizes.get(s, math.inf))  # the small ones first
     known = read()
     for i, spec in enumerate(specs, 1):
         kept = (KEPT / (re.sub(r"[^A-Za-z0-9_]+", "_", spec) + ".json")).exists()

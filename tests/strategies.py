@@ -41,7 +41,7 @@ def _image_op(draw, x: Wire):
         return ops.Slice(1, 0, draw(st.integers(1, x.channels)))
     if kind == "group":
         return ops.GroupNorm(draw(st.sampled_from([g for g in (1, 2, 3) if x.channels % g == 0])))
-    return ops.Upsample((2, 1))
+    return draw(st.sampled_from([ops.Upsample((2, 1)), ops.Resize((5, 3))]))
 
 
 @st.composite

@@ -197,6 +197,8 @@ CASES: list[Case] = [
         (TOKENS,),
         lambda p, x: torch.cat([torch.full((B, 6, 1), 3.0), torch.cat([x[:, 1:], torch.full((B, 2, 6), 3.0)], 1)], 2),
     ),
+    Case(ops.Resize((3, 6), "nearest"), (IMAGE,), lambda p, x: x[:, :, ::2]),
+    Case(ops.Resize((3, 3)), (IMAGE,), lambda p, x: x.view(B, 4, 3, 2, 3, 2).mean((3, 5))),
     Case(ops.Take(1, (2, 0, 2)), (TOKENS,), lambda p, x: torch.stack([x[:, 2], x[:, 0], x[:, 2]], 1)),
     Case(
         ops.Softmax(causal=True),

@@ -113,6 +113,27 @@ def test_small_buffers_keep_their_values() -> None:
     assert c.graph["layer"].op.weight.bound == pytest.approx(8**-0.5)
 
 
+def test_tensors_of_numbers_are_known() -> None:
+    with recording() as recorder:
+        module = nn.Module()
+        module.scale = nn.Parameter(torch.tensor([1.0, 3.0]))
+        module.register_buffer("steps", torch.as_tensor([2, 4]))
+    plan = blueprint(module, recorder)
+    assert plan.laws("scale").moments((2,), Fans(1, 1)) == (2.0, 5.0)
+    assert plan.values("buffer", "steps").tolist() == [2, 4]
+
+
+def test_numbers_can_be_read_off_small_tensors() -> None:
+    with recording() as recorder:
+        rates = [r.item() for r in torch.linspace(0, 0.4, 5)]
+        widths = (torch.arange(3) * 8).tolist()
+        p = nn.Parameter(torch.empty(10))
+        nn.init.trunc_normal_(p, std=0.1)
+    assert rates == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    assert widths == [0, 8, 16]
+    assert recorder.value(p).device.type == "cpu"
+
+
 def test_memory_is_not_needed() -> None:
     with recording() as recorder:
         module = nn.Linear(2**20, 2**20)  # four terabytes

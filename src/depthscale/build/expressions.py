@@ -373,6 +373,13 @@ def _(op: ops.Upsample, at: Site) -> str:
     return call("F.interpolate", at.args[0], options=[("scale_factor", op.factors, None), ("mode", mode, "nearest")])
 
 
+@expression.register(ops.Resize)
+def _(op: ops.Resize, at: Site) -> str:
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(op.size)] if op.mode == "bilinear" else op.mode
+    options: list[tuple[str, Any, Any]] = [("size", op.size, None), ("mode", mode, "nearest")]
+    return call("F.interpolate", at.args[0], options=[*options, ("align_corners", op.corners or None, None)])
+
+
 @expression.register(ops.Concat)
 def _(op: ops.Concat, at: Site) -> str:
     return f"torch.cat([{', '.join(at.args)}], {op.axis})"

@@ -12,6 +12,7 @@ from torch import Tensor
 from depthscale.errors import DepthscaleError
 from depthscale.graph import Law, laws
 
+FEW = 32  # elements below which a mean is what it is
 LOOK_AT = 64  # rows of a matrix whose products are compared with those of an orthogonal one
 
 
@@ -34,7 +35,7 @@ def read_law(value: Tensor, name: str = "tensor") -> Law:
     n = x.numel()
     mean = float(x.mean(dtype=torch.float64))
     square = float(x.double().square().mean())
-    if abs(mean) < 3 * math.sqrt(max(square - mean * mean, 0.0) / n):
+    if n >= FEW and abs(mean) < 3 * math.sqrt(max(square - mean * mean, 0.0) / n):
         mean = 0.0
     return laws.Measured(mean, square, is_orthogonal(x), within_rows(x, mean, square))
 

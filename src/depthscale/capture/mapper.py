@@ -85,6 +85,7 @@ class Mapper:
     lifted: dict[Any, Data] = field(default_factory=dict)
     inputs: dict[str, Data] = field(default_factory=dict)
     here: FxNode | None = None
+    sizes: dict[int, tuple[Shape, Shape | None]] = field(default_factory=dict)  # of drafts, as in Data
     exact: dict[int, FxNode] = field(default_factory=dict)  # drafts that are, to the letter, the value of an FX node
 
     # --- the walk -------------------------------------------------------------------------------------------------
@@ -131,6 +132,7 @@ class Mapper:
             other = (self.batch * OTHER, *shape[1:]) if batched else shape
             self.inputs[node.name] = Data(len(self.drafts) - 1, shape, other)
             self.exact[len(self.drafts) - 1] = node
+            self.sizes[len(self.drafts) - 1] = shape, other
         return self.inputs[node.name]
 
     def _call(self, node: FxNode) -> Value:
@@ -144,6 +146,8 @@ class Mapper:
         if not any(_moves(v) for v in _leaves(given)):
             if in_place(node):
                 self.evaluator.value(node)  # in order: later reads must see it
+            return Static(node, shape_of(node))
+        if 0 in shape_of(node):  # nothing, joined to something sooner or later
             return Static(node, shape_of(node))
         found = RULES.get(name)
         if found is None:
@@ -184,6 +188,7 @@ class Mapper:
             except GraphError:
                 self.flexible = False
         sources = {k: v for k, v in weights.items() if v is not None}
+        self.sizes[len(self.drafts)] = shape, other
         self.drafts.append(Draft(op, tuple(x.draft for x in inputs), self.here, leaf, sources))
         return Data(len(self.drafts) - 1, shape, other)
 
@@ -207,6 +212,15 @@ class Mapper:
                 self.lifted[key] = self.emit(ops.Constant((), laws.Constant(float(value))))
             return self.lifted[key]
         raise self.fail(f"expected a tensor, got {type(value).__name__}")
+
+    def full(self, value: Value) -> Data:
+        """A value as a node of its whole shape: nothing is left to broadcasting."""
+        from depthscale.capture.rules.layout import expand
+
+        made = self.data(value)
+        if not isinstance(value, Static) or made.shape == value.shape:
+            return made
+        return expand(self, self.broadcasts(made, len(value.shape)), value.shape)
 
     def lift(self, value: Static) -> Data:
         """A static tensor as a node; axes along which it repeats itself have size 1 (it broadcasts)."""

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves, tree_map
 
 from depthscale.build.sampling import draw, generator
@@ -73,12 +73,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return None
         values = self.value(t)
         if known.law is None and not known.patches:
-            return read_law(values) if values is not None else None
+            return _read(values) if values is not None else None
         parts = [(g, w) for g, w in known.patches.items()]
         if not parts:
             return _named(plain(known.law), t) if known.law is not None else None
         if values is not None:
-            return read_law(values)
+            return _read(values)
         covered = sum(math.prod(g[1]) for g, _ in parts)
         rest = max(t.numel() - covered, 0)
         laws_of = [(math.prod(g[1]), w) for g, w in parts]
@@ -89,14 +89,23 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def value(self, t: Tensor) -> Tensor | None:
         """The values of a small tensor, where they could be followed."""
         known = self._storages.get(_key(t))
-        return None if known is None or known.values is None else _look(known.values, t)
+        if known is None or known.values is None or known.values.dtype != t.dtype:
+            return None
+        span = t.storage_offset() + sum((n - 1) * s for n, s in zip(t.shape, t.stride(), strict=True))
+        return _look(known.values, t) if span < known.values.numel() else None
 
     def wrote(self, t: Tensor, law: Written) -> None:
         """Notes that a tensor was drawn from a law by something that no operation shows."""
         values = None
-        if t.numel() <= RANDOM_SHADOW:
-            values = draw(ParameterSpec(tuple(t.shape), plain(law), Fans(1, 1)), 0, str(len(self._storages)))
-        self._write(t, law, values)
+        with torch._C.DisableTorchFunction(), _disable_current_modes():
+            if t.numel() <= RANDOM_SHADOW:
+                values = draw(ParameterSpec(tuple(t.shape), plain(law), Fans(1, 1)), 0, str(len(self._storages)))
+            self._write(t, law, values)
+
+    def knows(self, t: Tensor, values: Tensor) -> None:
+        """Notes what a tensor holds."""
+        if t.numel() <= SHADOW:
+            self._write(t, _read(values), values)
 
     # --- following ------------------------------------------------------------------------------------------------
 
@@ -203,7 +212,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _of(self, t: Tensor) -> Written | None:
         if not _is_meta(t):
-            return read_law(t.float()) if t.numel() and bool(torch.isfinite(t).all()) else None
+            return _read(t)
         known = self._storages.get(_key(t))
         if known is not None and known.law is not None and not known.patches:
             return known.law
@@ -214,7 +223,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return None
         if name in _SAME:
             return self._of(inputs[-1])
-        if "qr" in name:
+        if name in ("qr", "linalg_qr"):
             rows, columns = inputs[0].shape[-2:]
             return laws.Measured(0.0, 1 / max(rows, columns), orthogonal=True)
         if name in ("cat", "stack"):
@@ -228,6 +237,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name == "mul" and isinstance(first, laws.Measured) and first.orthogonal and len(inputs) == 2:
             return first  # by the signs of R's diagonal
         return elementwise(first, name, numbers) if len(inputs) == 1 else None
+
+
+def _read(values: Tensor) -> Law | None:
+    """The law of values that are numbers; None for indices and for what is not finite."""
+    if not values.is_floating_point() or not bool(torch.isfinite(values).all()):
+        return None
+    return read_law(values)
 
 
 def _named(law: Law, t: Tensor) -> Law:
@@ -269,16 +285,32 @@ def recording() -> Iterator[Recorder]:
 
 
 class _NotSkipped(TorchFunctionMode):
-    """Tensors on meta that do not say so to ``torch.nn.init``, of which some functions then do nothing."""
+    """What a dispatch mode cannot see. Tensors on meta do not say so to ``torch.nn.init``, of which some functions
+    then do nothing; tensors made of Python's numbers are remembered, and numbers read off small ones (rates of
+    stochastic depth, widths of layers) are those they would have.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, "__name__", "") == "__get__" and func == _IS_META:
             frame: Any = sys._getframe(1)
             if str(frame.f_code.co_filename).replace("\\", "/").endswith("torch/nn/init.py"):
                 return False
-        return func(*args, **(kwargs or {}))
+        if func in _READS and isinstance(args[0], Tensor) and _is_meta(args[0]):
+            with torch._C.DisableTorchFunction(), _disable_current_modes():
+                if (values := self.recorder.value(args[0])) is not None:
+                    return func(values, *args[1:], **(kwargs or {}))
+        out = func(*args, **(kwargs or {}))
+        if func in (torch.tensor, torch.as_tensor) and isinstance(out, Tensor) and _is_meta(out):
+            with torch._C.DisableTorchFunction(), _disable_current_modes():
+                self.recorder.knows(out, func(*args, **{**(kwargs or {}), "device": "cpu"}))
+        return out
 
 
+_READS: Any = (Tensor.tolist, Tensor.item, Tensor.__bool__, Tensor.__int__, Tensor.__float__, Tensor.__index__)
 _IS_META: Any = vars(torch._C.TensorBase)["is_meta"].__get__
 
 
@@ -297,7 +329,7 @@ def _initialisers(recorder: Recorder) -> Iterator[None]:
 
     setattr(nn.init, name, truncated)
     try:
-        with _NotSkipped():
+        with _NotSkipped(recorder):
             yield
     finally:
         setattr(nn.init, name, before)
@@ -315,7 +347,7 @@ def blueprint(module: nn.Module, recorder: Recorder, seed: int = 0) -> Blueprint
                 kept[name] = small
         else:
             kept[name] = t.detach()
-            read[name] = read_law(kept[name], name) if t.is_floating_point() else None
+            read[name] = _read(kept[name])
     shapes = {name: tuple(t.shape) for name, t in own.items()}
     dtypes = {name: t.dtype for name, t in own.items()}
 

@@ -29,6 +29,8 @@ CARRIES = (
     ops.AdaptivePool,
     ops.MaxPool,
     ops.Upsample,
+    ops.Resize,
+    ops.Take,
     ops.Pad,
     ops.Reduce,
     ops.Unflatten,

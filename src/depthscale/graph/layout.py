@@ -198,6 +198,20 @@ class Upsample(Op):
 
 
 @dataclass(frozen=True)
+class Resize(Op):
+    """Spatial axes resampled to ``size``: nearest, bilinear or bicubic; ``corners`` aligns corners."""
+
+    size: Ints = (1, 1)
+    mode: str = "bilinear"
+    corners: bool = False
+
+    def __post_init__(self) -> None:
+        self._ints("size", None if isinstance(self.size, Sequence) else 2)
+        known = ("nearest", "bilinear", "bicubic")
+        self._need(self.mode in known, f"mode to be one of {', '.join(known)}", self.mode)
+
+
+@dataclass(frozen=True)
 class Concat(Op):
     """Tensors joined along ``axis``."""
 

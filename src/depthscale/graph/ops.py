@@ -27,6 +27,7 @@ from depthscale.graph.layout import (
     Permute as Permute,
     Reduce as Reduce,
     Reshape as Reshape,
+    Resize as Resize,
     Roll as Roll,
     Select as Select,
     Slice as Slice,
@@ -401,6 +402,7 @@ WITHOUT_PARAMETERS: tuple[type[Op], ...] = (
     Pad,
     Roll,
     Upsample,
+    Resize,
     Concat,
     Stack,
 )

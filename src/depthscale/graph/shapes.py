@@ -274,6 +274,13 @@ def _(op: ops.Upsample, x: Shape) -> Shape:
     return (*x[:2], *(n * f for n, f in zip(x[2:], op.factors, strict=True)))
 
 
+@infer.register(ops.Resize)
+def _(op: ops.Resize, x: Shape) -> Shape:
+    need(op, len(x) == len(op.size) + 2, f"a tensor of {len(op.size) + 2} axes", x)
+    need(op, op.mode != "bicubic" or len(op.size) == 2, "two spatial axes for bicubic", x)
+    return (*x[:2], *op.size)
+
+
 @infer.register(ops.Concat)
 def _(op: ops.Concat, *xs: Shape) -> Shape:
     axis = axis_of(op, op.axis, xs[0])

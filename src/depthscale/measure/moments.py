@@ -181,7 +181,8 @@ def _kept_apart(node: FxNode, args: Sequence[Any]) -> Callable[..., Any]:
     """The operation; one that would overwrite a value that depends on data is done beside it instead."""
     target: Any = node.target
     first = args[0] if args else None
-    if in_place(node) and isinstance(first, Tensor) and first.requires_grad:
+    # what is written through a view must arrive in what it is a view of
+    if in_place(node) and isinstance(first, Tensor) and first.requires_grad and not first._is_view():
         packet = getattr(torch.ops.aten, str(target._schema.name).rpartition("::")[2].rstrip("_"), None)
         target = getattr(packet, target._schema.overload_name or "default", target)
     found: Callable[..., Any] = target

@@ -6,7 +6,7 @@ from depthscale.graph import ops
 from depthscale.graph.op import Op
 from depthscale.theory.align import coarse, projected, unbroadcast, without_parts
 from depthscale.theory.axes import REACH, Axis, mapped, part_pairs
-from depthscale.theory.forward_layout import pads_of, slice_range
+from depthscale.theory.forward_layout import pads_of, resize_args, slice_range
 from depthscale.theory.index_algebra import cut, drop_one, permute, reshape, split_one
 from depthscale.theory.moments import State
 from depthscale.theory.rules import Pulled, Setting, backward, gradient
@@ -105,6 +105,13 @@ def _(op: ops.Upsample, setting: Setting, g: State, y: State, x: State) -> Pulle
     kind = "nearest" if op.mode == "nearest" else "linear"
     for k, factor in enumerate(op.factors):
         g = along_back(g, k + 2, kind, (factor,), x.axes[k + 2])
+    return Pulled((g,), {})
+
+
+@backward.register(ops.Resize)
+def _(op: ops.Resize, setting: Setting, g: State, y: State, x: State) -> Pulled:
+    for k in range(len(op.size)):
+        g = along_back(g, k + 2, "resize", resize_args(op), x.axes[k + 2])
     return Pulled((g,), {})
 
 

@@ -304,8 +304,8 @@ def _with_law(y: State, signs: tuple[float, ...], xs: tuple[State, ...]) -> Stat
         return y
     inner = stationary(y)
     rest = [k for k in range(len(xs)) if k not in odd]
-    mean = sum(signs[k] * float(stationary(xs[k]).mean) for k in rest)
-    variance = sum(stationary(xs[k]).length - float(stationary(xs[k]).mean) ** 2 for k in rest)
+    mean = sum(signs[k] * stationary(xs[k]).average for k in rest)
+    variance = sum(stationary(xs[k]).length - stationary(xs[k]).average ** 2 for k in rest)
     laws = [signs[k] * (x.law) for k in odd if (x := xs[k]).law is not None]
     if variance > _NOTHING * y.length:
         laws.append(mean + math.sqrt(variance) * copula.nodes())

@@ -132,6 +132,18 @@ def _(op: ops.Upsample, setting: Setting, x: State) -> State:
     return x
 
 
+@forward.register(ops.Resize)
+def _(op: ops.Resize, setting: Setting, x: State) -> State:
+    for k, n in enumerate(op.size):
+        x = along(x, k + 2, "resize", resize_args(op), n)
+    return x
+
+
+def resize_args(op: ops.Resize) -> tuple[int, int]:
+    """What ``windows.matrix`` is told."""
+    return ("nearest", "bilinear", "bicubic").index(op.mode), int(op.corners)
+
+
 def along(x: State, i: int, kind: str, args: tuple[int, ...], n: int) -> State:
     """A fixed linear map along axis i (see ``windows.matrix``) that makes n entries of it."""
     x = coarse(x, i) if x.axes[i].parts else x

@@ -41,6 +41,7 @@ _CARRIES = (  # ops that leave a signal's size roughly as it is
     ops.Select,
     ops.Pad,
     ops.Upsample,
+    ops.Resize,
     ops.Roll,
     ops.Take,
 )

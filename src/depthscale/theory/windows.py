@@ -118,7 +118,7 @@ def matrix(kind: str, args: tuple[int, ...], out: int, n: int) -> Array:
     """The matrix (out, n) of a linear map along one axis.
 
     average: (kernel, stride, padding, count_padding); adaptive: (); nearest and linear: (factor,);
-    slice: (start, step); shift: (entries put in front,).
+    resize: (mode's place in nearest, linear, cubic; corners); slice: (start, step); shift: (entries put in front,).
     """
     m = np.zeros((out, n))
     if kind == "average":
@@ -144,6 +144,8 @@ def matrix(kind: str, args: tuple[int, ...], out: int, n: int) -> Array:
         m[rows, low] += 1.0 - (at - low)
         m[rows, high] += at - low
         return m
+    if kind == "resize":
+        return _resized(m, *args)
     if kind == "slice":
         m[rows, args[0] + rows * args[1]] = 1.0
         return m
@@ -153,6 +155,29 @@ def matrix(kind: str, args: tuple[int, ...], out: int, n: int) -> Array:
         m[rows[inside], columns[inside]] = 1.0
         return m
     raise ValueError(f"expected a known kind of linear map, got {kind!r}")
+
+
+def _resized(m: Array, mode: int, corners: int) -> Array:
+    """Interpolation as torch does it: nearest, linear, or cubic convolution with a = −0.75 (Keys 1981)."""
+    out, n = m.shape
+    rows = np.arange(out)
+    if mode == 0:
+        m[rows, np.minimum((rows * n) // out, n - 1)] = 1.0
+        return m
+    at = rows * ((n - 1) / max(out - 1, 1)) if corners else (rows + 0.5) * n / out - 0.5
+    if mode == 1:
+        at = np.clip(at, 0.0, n - 1.0)
+    low = np.floor(at).astype(int)
+    for k in (0, 1) if mode == 1 else (-1, 0, 1, 2):
+        d = np.abs(at - (low + k))
+        if mode == 1:
+            weight = 1.0 - d
+        else:
+            a = -0.75
+            near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+            weight = np.where(d <= 1, near, a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a)
+        np.add.at(m, (rows, np.clip(low + k, 0, n - 1)), weight)
+    return m
 
 
 def forward_map(sums: Array, out: Axis) -> Array:

@@ -53,8 +53,8 @@ def _log_softmax(m: Mapper, a: dict[str, Any], node: FxNode) -> Value:
 
 @rule("scaled_dot_product_attention")
 def _attention(m: Mapper, a: dict[str, Any], node: FxNode) -> Value:
-    q, k, v = m.data(a["query"]), m.data(a["key"]), m.data(a["value"])
-    if k.shape[1] != q.shape[1] and a.get("enable_gqa"):
+    q, k, v = m.full(a["query"]), m.full(a["key"]), m.full(a["value"])
+    if k.shape[1] != q.shape[1]:  # queries that share keys: as many groups, or all of them
         k, v = (_repeated(m, x, q.shape[1] // x.shape[1]) for x in (k, v))
     causal, visible, bias = bool(a["is_causal"]), 0, None
     mask = a["attn_mask"]

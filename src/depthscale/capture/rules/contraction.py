@@ -49,7 +49,7 @@ def _matmul(m: Mapper, a: dict[str, Any], node: FxNode) -> Value:
     x, y = a["self"], a.get("other", a.get("mat2"))
     if isinstance(y, Static) and len(y.shape) == 2 and len(x.shape) >= 2:
         return linear(m, x, y, None, turn=True)
-    return product(m, m.data(x), m.data(y))
+    return product(m, m.full(x), m.full(y))
 
 
 @rule("baddbmm")
@@ -82,7 +82,7 @@ def product(m: Mapper, x: Data, y: Data) -> Data:
 
 @rule("einsum")
 def _einsum(m: Mapper, a: dict[str, Any], node: FxNode) -> Value:
-    return einsum(m, str(a["equation"]), [m.data(x) for x in a["tensors"]])
+    return einsum(m, str(a["equation"]), [m.full(x) for x in a["tensors"]])
 
 
 @rule("conv1d", "conv2d", "conv3d")

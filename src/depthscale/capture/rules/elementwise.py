@@ -23,10 +23,19 @@ _NAMES = {"log_sigmoid": "logsigmoid"}
 def _plain(name: str) -> Rule:
     def map_function(m: Mapper, a: dict[str, Any], node: FxNode) -> Value:
         known = functions.FUNCTIONS[_NAMES.get(name, name)]
-        given = tuple((k, v if isinstance(v, str) else float(v)) for k, v in a.items() if k in known and v is not None)
+        given = tuple((k, _parameter(m, k, v)) for k, v in a.items() if k in known and v is not None)
         return function(m, m.data(a["self"]), _NAMES.get(name, name), *given)
 
     return map_function
+
+
+def _parameter(m: Mapper, name: str, value: Any) -> str | float:
+    if isinstance(value, str):
+        return value
+    number = float(value) if isinstance(value, bool) else m.constant(value)
+    if number is None:
+        raise m.fail(f"expected {name} to be a number")
+    return number
 
 
 for _name in _PLAIN:

@@ -8,7 +8,7 @@ import torch
 from torch.fx import Node as FxNode
 
 from depthscale.capture.mapper import Mapper, rule
-from depthscale.capture.program import shape_of
+from depthscale.capture.program import VIEWS, operation, shape_of
 from depthscale.capture.values import Data, Noise, Static, Value
 from depthscale.graph import Shape, ops
 
@@ -343,9 +343,32 @@ def _masked_fill(m: Mapper, a: dict[str, Any], node: FxNode) -> Value:
     raise m.fail("expected a mask that does not depend on the data, filled with a large negative number")
 
 
+@rule("copy")
+def _copy(m: Mapper, a: dict[str, Any], node: FxNode) -> Value:
+    """Values written over all of a tensor, possibly through views of it: what they were written over is them."""
+    over, value = a["self"], m.data(a["src"])
+    if not isinstance(over, Data) or value.shape != over.shape:
+        raise m.fail("expected values that are written over a whole tensor, got a part of one")
+    source = node.args[0]
+    while isinstance(source, FxNode) and source.op == "call_function":
+        held = m.values[source]
+        if not isinstance(held, Data) or held.draft != over.draft:
+            if isinstance(held, Data) and math.prod(held.shape) != math.prod(over.shape) and aliases(source):
+                raise m.fail("expected values that are written over a whole tensor, got a part of one")
+            break
+        m.values[source] = value
+        source = source.args[0] if aliases(source) else None
+    return value
+
+
+def aliases(node: FxNode) -> bool:
+    """Whether a node is a view of its first argument."""
+    return operation(node) in VIEWS
+
+
 @rule("dropout", "feature_dropout", "alpha_dropout")
 def _dropout(m: Mapper, a: dict[str, Any], node: FxNode) -> Value:
-    x, p = m.data(a["input"]), float(a["p"])
+    x, p = m.data(a.get("input", a.get("self"))), float(a["p"])
     if not a["train"] or p == 0:
         return x
     return m.emit(ops.Dropout(min(p, 1 - 1e-6)), x, leaf="dropout").hiding(x.hidden)

@@ -9,7 +9,9 @@ from depthscale.capture.mapper import Mapper, axes_of, rule
 from depthscale.capture.program import aten, shape_of
 from depthscale.capture.rules.contraction import per_axis
 from depthscale.capture.values import Data, Value
+from depthscale.errors import GraphError
 from depthscale.graph import ops
+from depthscale.graph.shapes import infer
 
 
 @rule("max_pool1d", "max_pool2d", "max_pool3d")
@@ -20,7 +22,30 @@ def _max_pool(m: Mapper, a: dict[str, Any], node: FxNode) -> Value:
     stride = per_axis(a["stride"], dims) if a["stride"] else kernel
     if any(d != 1 for d in per_axis(a["dilation"], dims)):
         raise m.fail(f"expected a max pool without dilation, got {a['dilation']}")
-    return m.emit(ops.MaxPool(kernel, stride, per_axis(a["padding"], dims), bool(a["ceil_mode"])), x, leaf="pool")
+    padding = per_axis(a["padding"], dims)
+    made = m.op(x)
+    if isinstance(made, ops.Pad) and made.value == -math.inf and not any(padding):
+        return _padded_pool(m, x, made, kernel, stride, shape_of(node))
+    return m.emit(ops.MaxPool(kernel, stride, padding, bool(a["ceil_mode"])), x, leaf="pool")
+
+
+def _padded_pool(
+    m: Mapper, x: Data, pad: ops.Pad, kernel: tuple[int, ...], stride: tuple[int, ...], shape: tuple[int, ...]
+) -> Data:
+    """A maximum behind a padding of −∞ ("same" padding): a padding of its own, and windows that hang over the end."""
+    front = tuple(pad.pads[2 * k] for k in reversed(range(len(kernel))))
+    inner = m.drafts[m.inner(x)]
+    before, other = m.sizes[m.inner(x)]
+    fed = Data(m.inner(x), before, other)
+    for ceil in (False, True):
+        op = ops.MaxPool(kernel, stride, front, ceil)
+        try:
+            fits = infer(op, before) == shape
+        except GraphError:
+            fits = False
+        if fits:
+            return m.emit(op, fed, leaf="pool")
+    raise m.fail(f"expected a maximum whose padding its windows can say, got {pad} behind {inner.op}")
 
 
 @rule("max_pool2d_with_indices", "max_pool3d_with_indices")
@@ -123,7 +148,12 @@ def _upsample(m: Mapper, a: dict[str, Any], node: FxNode) -> Value:
     if size == x.shape[2:]:
         return x
     factors = tuple(o // n for n, o in zip(x.shape[2:], size, strict=True))
-    if any(f * n != o for f, n, o in zip(factors, x.shape[2:], size, strict=True)):
-        raise m.fail(f"expected a size enlarged by whole factors, got {x.shape[2:]} → {size}")
-    nearest = "nearest" in aten(node)
+    mode = next((k for k in ("nearest", "bicubic") if k in aten(node)), "bilinear")
+    if aten(node).endswith("_aa"):
+        raise m.fail("expected resampling without antialiasing")
+    corners = bool(a.get("align_corners"))
+    whole = all(f * n == o for f, n, o in zip(factors, x.shape[2:], size, strict=True))
+    if corners or mode == "bicubic" or not whole:
+        return m.emit(ops.Resize(size, mode, corners), x, leaf="resize")
+    nearest = mode == "nearest"
     return m.emit(ops.Upsample(factors, "nearest" if nearest else "bilinear"), x, leaf="upsample")
