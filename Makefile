@@ -28,7 +28,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix
 
 bench: $(READY)
-	for b in train_throughput phase zoo_speed nasbench101_count; do $(BIN)/python benchmarks/$$b.py || exit 1; done
+	for b in train_throughput foundations phase zoo_speed nasbench101_count; do $(BIN)/python benchmarks/$$b.py || exit 1; done
 
 examples: $(READY)
 	for e in examples/*.py; do echo "== $$e"; $(BIN)/python $$e || exit 1; done

@@ -29,7 +29,7 @@ _PUBLIC: dict[str, str] = {
     "DepthscaleError": "depthscale.errors",
 }
 # rooms; build, capture and design are called like functions
-_MODULES: frozenset[str] = frozenset({"build", "capture", "design", "zoo"})
+_MODULES: frozenset[str] = frozenset({"build", "capture", "design", "foundations", "zoo"})
 
 
 def __getattr__(name: str) -> Any:

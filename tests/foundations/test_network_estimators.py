@@ -62,7 +62,7 @@ def test_numbers_one_or_several():
     x, y = make_friedman1(200, random_state=0)
     one = NetworkRegressor(epochs=60).fit(x, 1e6 * y)
     assert one.predict(x).shape == (200,)
-    assert one.score(x, 1e6 * y) > 0.9
+    assert one.score(x, 1e6 * y) > 0.85
     several = NetworkRegressor(epochs=2).fit(x, np.column_stack([y, -y]))
     assert several.predict(x).shape == (200, 2)
 
@@ -145,3 +145,14 @@ def test_merging_and_scaling():
     np.testing.assert_allclose(scale.apply(wide).std(axis=0), [1, 0], atol=1e-12)
     np.testing.assert_allclose(scale.undo(scale.apply(wide)), wide)
     assert scale.apply(np.array([[1e308, 5.0]]), cut=True)[0, 0] == FAR
+
+
+def test_the_epoch_that_does_best_on_held_out_rows_is_kept():
+    x, y = make_friedman1(150, noise=3.0, random_state=0)
+    model = NetworkRegressor(epochs=40, learning_rate=1e-2).fit(x, y)
+    best = int(np.argmin(model.loss_curve_))
+    assert best < 39  # it would have gone on to fit the noise
+    # the held-out rows are the last in the order that training has; standardised errors of the kept weights on them
+    rows, targets, _ = merge_rows(x, y[:, None], np.ones(150))
+    off = (model.predict(rows[-22:]) - targets[-22:, 0]) / y.std()
+    assert np.mean(off**2) == pytest.approx(model.loss_curve_[best], rel=1e-4)

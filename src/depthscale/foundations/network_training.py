@@ -31,17 +31,21 @@ def train_weighted(
     config: TrainConfig,
     epochs: int,
     told: Told,
+    held: int = 0,
 ) -> list[float]:
     """Train ``module`` in place; the mean loss of each epoch. y: classes (rows,) or numbers (rows, T).
 
-    Raises TrainingError when the loss is no number any more.
+    The last ``held`` rows are not trained on; if there are any, the weights of the epoch that does best on them are
+    kept, and the losses are theirs. Raises TrainingError when the loss is no number any more.
     """
     device = torch.device(config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
     classify = y.ndim == 1
     module.to(device).train()
     inputs, weights = torch.from_numpy(x).to(device), torch.from_numpy(weight.astype(np.float32)).to(device)
     targets = torch.from_numpy(np.ascontiguousarray(y)).to(device)
-    batches = Batches(inputs, targets, config.batch, config.seed)
+    seen_rows = len(inputs) - held
+    batches = Batches(inputs[:seen_rows], targets[:seen_rows], config.batch, config.seed)
+    best, kept = math.inf, dict[str, Tensor]()
     optimiser = make_optimiser(module, config)
     total, losses = epochs * batches.steps, []
     with borrowed_generators(device):
@@ -60,14 +64,28 @@ def train_weighted(
                 optimiser.step()
                 seen += loss.detach()
             losses.append(float(seen) / batches.steps)
+            if held:
+                losses[-1] = _held_out(module, inputs[-held:], targets[-held:], weights[-held:], config)
+                if losses[-1] < best:
+                    best, kept = losses[-1], {k: v.detach().clone() for k, v in module.state_dict().items()}
             if not math.isfinite(losses[-1]):
                 raise TrainingError(
                     f"training diverged in epoch {epoch + 1} of {epochs}; expected a finite loss, got {losses[-1]}; "
                     f"take a smaller learning_rate than {config.lr:g}"
                 )
             told(epoch + 1, losses[-1])
+    if kept:
+        module.load_state_dict(kept)
     module.to("cpu").eval()
     return losses
+
+
+def _held_out(module: nn.Module, x: Tensor, y: Tensor, weight: Tensor, config: TrainConfig) -> float:
+    module.eval()
+    with torch.no_grad():
+        loss = float(_loss(module(x), y, weight, config, classify=y.dim() == 1))
+    module.train()
+    return loss
 
 
 def _loss(out: Tensor, y: Tensor, weight: Tensor, config: TrainConfig, *, classify: bool) -> Tensor:

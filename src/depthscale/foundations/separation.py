@@ -50,9 +50,13 @@ class Certificate:
         if len(self.positive) == len(self.negative) == 1:
             return f"rows {self.positive[0]} and {self.negative[0]} have the same features and opposite labels"
         return (
-            f"a mixture of {len(self.positive)} rows of one class equals a mixture of {len(self.negative)} rows of the "
-            f"other in every feature (to {self.residual:.1g})"
+            f"{_mixture(len(self.positive))} of one class equals {_mixture(len(self.negative))} of the other in every "
+            f"feature (to {self.residual:.1g})"
         )
+
+
+def _mixture(rows: int) -> str:
+    return "a row" if rows == 1 else f"a mixture of {rows} rows"
 
 
 def separate(features: Array, signs: Array) -> tuple[Array, float] | Certificate:
