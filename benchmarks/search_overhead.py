@@ -17,7 +17,7 @@ import optuna
 
 from depthscale.search.features import of_decisions
 from depthscale.search.spaces import space
-from depthscale.search.strategies import STRATEGIES, strategy
+from depthscale.search.strategies import ONE_SHOT, STRATEGIES, strategy
 from depthscale.search.tabular import TrialDecider
 from depthscale.zoo.nasbench201 import OPS, parse
 
@@ -49,7 +49,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--trials", type=int, default=500)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--strategies", default=",".join(n for n in STRATEGIES if n != "gp"))
+    parser.add_argument("--strategies", default=",".join(n for n in STRATEGIES if n not in ("gp", *ONE_SHOT)))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/search_overhead.md"))
     args = parser.parse_args()
     names = ["optuna's random", *args.strategies.split(",")]

@@ -150,9 +150,27 @@ class TestTraining:
         assert any(k.startswith("train/") for k in result.runs[0].best.decisions)
 
 
+def test_darts_end_to_end(tmp_path):
+    """The supernet's cell is trained, tested and written like any other winner."""
+    options = {"width": 2, "cells": 1}
+    result = search(
+        "nasbench201", "digits", strategy="darts", epochs=0.5, trial_epochs=0.25, baselines=("random",), limit=400,
+        options=options, out=tmp_path / "out",
+    )  # fmt: skip
+    assert len(result.of("darts")[0].tried) == 1
+    assert "none" not in result.winner.words
+    assert (tmp_path / "out" / "model.safetensors").exists()
+    again = search(
+        "nasbench201", "digits", strategy="darts", epochs=0.5, trial_epochs=0.25, baselines=("random",), limit=400,
+        options=options, out=tmp_path / "out", resume=True,
+    )  # fmt: skip
+    assert again.winner.words == result.winner.words
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        ({"strategy": "darts", "trials": 1}, "expected the space nasbench201 and data"),
         ({"strategy": "evolutoin"}, "did you mean 'evolution'"),
         ({"seeds": 0}, "at least 1 seed"),
         ({"trial_epochs": -1, "trials": 1}, "more than 0 epochs"),

@@ -3,14 +3,14 @@ import optuna
 import pytest
 
 from depthscale.errors import SearchError
-from depthscale.search.strategies import STRATEGIES, strategy
+from depthscale.search.strategies import ONE_SHOT, STRATEGIES, strategy
 from depthscale.search.strategies.evolution import RegularizedEvolution
 from depthscale.search.strategies.mcts import TreeSearch
 from depthscale.search.strategies.q_learning import QLearning, Standard
 from depthscale.search.strategies.simple import LocalSearch
 from depthscale.search.strategies.surrogate import NOISE, SCALES, Surrogate
 
-OURS = [n for n in STRATEGIES if n not in ("tpe", "gp", "nsga2", "screened", "largest")]
+OURS = [n for n in STRATEGIES if n not in ("tpe", "gp", "nsga2", "screened", "largest", *ONE_SHOT)]
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 

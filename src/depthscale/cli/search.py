@@ -46,6 +46,10 @@ def search(
         typer.Option(help="A known network to train like the winners, such as zoo:lenet5; repeatable."),
     ] = None,
     max_parameters: Annotated[int | None, typer.Option(help="The most that a network may have.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="An argument of the space's function, NAME=VALUE; repeatable.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many rows of the data.")] = None,
     joint: Annotated[
         bool, typer.Option("--joint", help="Search learning rate, batch, optimiser and decay too.")
     ] = False,
@@ -80,7 +84,7 @@ def search(
                 from depthscale.errors import SearchError
 
                 raise SearchError("expected data to train on for --beside, got a table; leave it out")
-            dataset = Source(data, target, task, seed, skip_bad).load(watcher.loading)
+            dataset = Source(data, target, task, seed, skip_bad, limit).load(watcher.loading)
             known = {name: common.network(name, dataset) for name in beside}
         result = run(
             space,
@@ -95,6 +99,8 @@ def search(
             baselines=_split(baselines),
             beside=known,
             max_parameters=max_parameters,
+            options=_options(option or []),
+            limit=limit,
             joint=joint,
             scores=_split(scores),
             pruner=pruner,
@@ -117,6 +123,21 @@ def search(
         common.print_json(result.summary())
     else:
         _print(result)
+
+
+def _options(pairs: list[str]) -> dict[str, Any]:
+    from depthscale.errors import SearchError
+
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise SearchError(f"expected --option NAME=VALUE, got {pair!r}")
+        try:
+            found[name] = int(text)
+        except ValueError:
+            found[name] = text
+    return found
 
 
 def _split(words: str) -> tuple[str, ...]:

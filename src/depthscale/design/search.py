@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 from depthscale.design.screen import Screened, screen
 from depthscale.design.space import Candidate, Facts, first_guesses, propose
 from depthscale.errors import DepthscaleError, GraphError, SearchError
-from depthscale.search.strategies import strategy as make_strategy
+from depthscale.search.strategies import ONE_SHOT, strategy as make_strategy
 from depthscale.search.strategy import Strategy
 
 if TYPE_CHECKING:
     import optuna
 
 RUNGS = (1, 3, 9)
-NEED_A_SPACE = ("largest", "screened", "nsga2")  # strategies that look at networks, or at two objectives
+NEED_A_SPACE = ("largest", "screened", "nsga2", *ONE_SHOT)  # strategies that look at networks, or at two objectives
 MOST_DROPPED_IN_A_ROW = 200
 REDRAWS = 100
 

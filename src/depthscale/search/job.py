@@ -14,7 +14,7 @@ from depthscale.errors import SearchError
 from depthscale.search.budget import Limits
 from depthscale.search.evaluate import Evaluator
 from depthscale.search.space import Space, as_space, jointly, within
-from depthscale.search.strategies import LEARNED, STRATEGIES, strategy
+from depthscale.search.strategies import LEARNED, ONE_SHOT, STRATEGIES, strategy
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -56,7 +56,10 @@ class SpaceOf:
         options = dict(self.options)
         if self.source == "layerwise" and self.parameters is not None:
             options["parameters"] = None  # the limit that was asked for, not the usual one
-        return space(self.source, **options)
+        try:
+            return space(self.source, **options)
+        except TypeError as error:
+            raise SearchError(f"space {self.source} has no such option ({error}); leave it out") from None
 
 
 def _function(spec: str) -> Any:
@@ -121,15 +124,17 @@ class Job:
             if study.strategy not in STRATEGIES:
                 strategy(study.strategy)  # says what is wrong with the name
 
-    def sampler(self, of: StudyOf, trial: int, space: Space) -> "BaseSampler":
+    def sampler(self, of: StudyOf, trial: int, space: Space, given: Mapping[str, Any] | None = None) -> "BaseSampler":
         """The sampler of a study.
 
         Ours depend on finished trials alone; of Optuna's a new one is made for every trial, seeded by its number, so
-        that a search that was killed draws as if it had not been.
+        that a search that was killed draws as if it had not been. ``given``: the decisions of one by gradient.
         """
         from depthscale.search.strategy import Strategy
 
         options: dict[str, Any] = {"space": space} if of.strategy == "largest" else {}
+        if of.strategy in ONE_SHOT:
+            options["decisions"] = given
         if of.strategy in LEARNED:
             options["features"] = _features(space, self.scores if of.strategy != "screened" or self.scores else SCREEN)
         made = strategy(of.strategy, of.seed, **options)

@@ -18,7 +18,7 @@ from depthscale.search.evaluate import Evaluator, Source, TableEvaluator, Traini
 from depthscale.search.fleet import drive
 from depthscale.search.job import Job, SpaceOf, StudyOf
 from depthscale.search.result import SearchResult, run_of
-from depthscale.search.strategies import STRATEGIES, strategy as check_strategy
+from depthscale.search.strategies import ONE_SHOT, STRATEGIES, strategy as check_strategy
 from depthscale.search.watch import Watcher
 from depthscale.search.work import charged
 
@@ -81,6 +81,7 @@ def search(
     baselines: Sequence[str] = BASELINES,
     beside: "Mapping[str, Graph] | None" = None,
     max_parameters: int | None = None,
+    options: Mapping[str, Any] | None = None,
     joint: bool = False,
     scores: Sequence[str] = (),
     pruner: str = "halving",
@@ -108,7 +109,8 @@ def search(
     ``data`` is what ``depthscale.load_data`` takes, or a NAS-Bench-201 table (its file; then ``dataset``, ``select``
     and ``report`` say which of its columns). ``budget`` is wall time for everything (where a table is searched,
     simulated training time for every study); ``trials`` and ``epochs`` are for every strategy and seed.
-    ``trial_epochs`` is how long a network is trained at most. ``beside`` are networks that are trained like the
+    ``trial_epochs`` is how long a network is trained at most; ``options`` are arguments of a named space's function.
+    ``beside`` are networks that are trained like the
     winners. With ``out`` everything is written there, and ``resume`` goes on with what an interrupted search left.
 
     Raises SearchError for names, budgets, spaces and tables that cannot be used.
@@ -130,7 +132,7 @@ def search(
     if table:
         evaluator = TableEvaluator(str(data), dataset, select, report)
         watcher.phase(f"reading the table {data}")
-        source, options = None, {}
+        source, shaped = None, {}
         _ = evaluator.table
     else:
         source = Source(data, target, task, seed, skip_bad, limit)
@@ -138,10 +140,10 @@ def search(
         found = source.load(watcher.loading)
         for words in found.notes:
             watcher.note(words)
-        options = {"input_shape": found.input_shape, "outputs": found.outputs}
+        shaped = {"input_shape": found.input_shape, "outputs": found.outputs}
         evaluator = TrainingEvaluator(source, *_length(limits, trial_epochs, len(found.train.y)), device=device)
     job = Job(
-        SpaceOf(space, options, max_parameters, joint),
+        SpaceOf(space, {**shaped, **(options or {})}, max_parameters, joint),
         evaluator,
         studies,
         limits,
@@ -152,6 +154,10 @@ def search(
     done = _drive(job, spending, workers, on, address, watcher, table=table)
     runs = tuple(run_of(of, study) for of, study in done.items())
     notes = [f"{r.strategy}, seed {r.seed}: {r.exhausted}" for r in runs if r.exhausted]
+    idle = {r.strategy for r in runs if all(t.state == "failed" for t in r.tried)} - {strategy}
+    # a budget too small, or a machine too busy; the strategy itself must have something
+    notes += [f"{name} is left out: it had no time to train a network with every seed" for name in sorted(idle)]
+    runs = tuple(r for r in runs if r.strategy not in idle)
     from depthscale.search.finish import finals
 
     value_name, finished = finals(job, runs, spending, source, folder, seed, beside or {}, watcher)
@@ -245,9 +251,44 @@ def _drive(
         studies = [open_study(job, of, storage) for of in job.studies]
         left = sum(max(0.0, job.limits.seconds - charged(s)[1]) for s in studies) / workers
         job = replace(job, deadline=time.time() + 1.1 * left)
+    _by_gradient(job, storage, watcher)
     watcher.phase(f"searching: {', '.join(dict.fromkeys(of.strategy for of in job.studies))}")
     shared = None if workers > 1 or on != "local" else storage
     return drive(job, workers=workers, on=on, address=address, storage=shared, told=_teller(watcher), note=watcher.note)
+
+
+def _by_gradient(job: Job, storage: Any, watcher: Watcher) -> None:
+    """Train the supernets of strategies by gradient, and keep what they end in: half of a study's means for each.
+
+    Raises SearchError where there is nothing to train on, or the space has no supernet.
+    """
+    from depthscale.search.work import GIVEN, open_study
+
+    for of in job.studies:
+        if of.strategy not in ONE_SHOT:
+            continue
+        if not isinstance(job.evaluator, TrainingEvaluator) or job.space.source != "nasbench201":
+            raise SearchError(
+                f"expected the space nasbench201 and data to train on for {of.strategy}, which trains a supernet, got "
+                f"{job.space.source!r} and {job.evaluator.signal}"
+            )
+        study = open_study(job, of, storage)
+        if GIVEN in study.user_attrs:
+            continue
+        from depthscale.search.oneshot import Darts, darts
+
+        limits, epochs = job.limits, job.evaluator.epochs or 1.0
+        spend = limits.epochs or (limits.trials or 100) * epochs
+        config = Darts(
+            **ONE_SHOT[of.strategy],
+            epochs=spend / 2,
+            seconds=None if limits.seconds is None else limits.seconds / 2,
+            width=int(job.space.options.get("width", 16)) // 2 or 1,
+        )
+        watcher.phase(f"training the supernet of {of.name}")
+        found = darts(job.evaluator.source.load(), config, seed=of.seed, say=watcher.note)
+        study.set_user_attr("supernet", [[m.epoch, m.weights, m.val_accuracy] for m in found.moments])
+        study.set_user_attr(GIVEN, found.decisions)
 
 
 def _teller(watcher: Watcher) -> Callable[[StudyOf, "optuna.trial.FrozenTrial"], None]:

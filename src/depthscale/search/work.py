@@ -17,6 +17,7 @@ from depthscale.search.job import AT_WORK, Job, Owner, StudyOf, overdue
 from depthscale.search.reaping import OUTCOME as OUTCOME, OWN as OWN, REAP_SECONDS, reap
 from depthscale.search.space import TRAINING, Draw, Space
 from depthscale.search.storage import open_storage
+from depthscale.search.strategies import ONE_SHOT
 from depthscale.search.strategy import LOST, Strategy
 from depthscale.search.tabular import TrialDecider
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 PARAMETERS, REPEAT, WHY = "parameters", "repeat", "why"
+GIVEN = "given"  # of a study: the decisions that a search by gradient ended in
 DRAWING = 2.0  # seconds that others are given to say which network they have drawn
 PATIENCE = 0.05  # seconds to wait for others
 MOST_BARREN = 200  # draws in a row without a new network after which a space counts as exhausted
@@ -117,7 +119,10 @@ class Worker:
         study = self.studies[of]
         if "exhausted" in study.user_attrs:
             return math.inf
-        return self.job.limits.used(*charged(study))
+        spent = charged(study)
+        if of.strategy in ONE_SHOT and spent[0]:
+            return math.inf  # there is one cell to evaluate
+        return self.job.limits.used(*spent)
 
     def trial(self, of: StudyOf) -> int | None:
         """One trial; its number, None where nothing came of it."""
@@ -157,7 +162,8 @@ class Worker:
         found = self._samplers.get(of)
         if found is None:
             trials = self.studies[of].get_trials(deepcopy=False)
-            found = self.job.sampler(of, sum(LOST not in t.user_attrs for t in trials), self.space)
+            given = self.studies[of].user_attrs.get(GIVEN)
+            found = self.job.sampler(of, sum(LOST not in t.user_attrs for t in trials), self.space, given)
             if isinstance(found, Strategy):
                 self._samplers[of] = found
         return found

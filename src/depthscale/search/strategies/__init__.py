@@ -52,6 +52,9 @@ STRATEGIES: dict[str, Callable[..., "BaseSampler"]] = {
     "nsga2": _optunas("NSGAIISampler", population_size=20),
     "largest": _ours("largest", "Largest"),
 }
+# by gradient: a supernet is trained first, and the cell that it ends in is given (see ``depthscale.search.oneshot``)
+ONE_SHOT: dict[str, dict[str, Any]] = {"darts": {}, "darts-second": {"order": 2}, "darts-fair": {"fair": True}}
+STRATEGIES |= {name: _ours("given", "Given") for name in ONE_SHOT}
 LEARNED = ("predictor", "progressive", "screened")  # strategies that take features of networks
 
 
