@@ -149,3 +149,16 @@ def test_a_module_is_checked_and_the_rows_point_into_it() -> None:
     assert found.where in {r.name for r in found.rows}
     assert "0" in paths
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_recurrence_is_judged_through_time() -> None:
+    from benchmarks.networks import REPAIR
+
+    torch.manual_seed(0)
+    model = REPAIR["recurrent relu, 32 steps"].make()
+    x = torch.randn(16, 64, generator=torch.Generator().manual_seed(0))
+    found = check(model, x)
+    assert found.kind == "vanishing"
+    assert "again and again" in found.reason
+    ds.repair(model, x)
+    assert check(model, x).trains

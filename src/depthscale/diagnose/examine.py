@@ -13,6 +13,7 @@ from depthscale.errors import DepthscaleError
 from depthscale.graph import Graph, Law, Op, edit, laws, ops
 from depthscale.theory.inputs import InputStats
 from depthscale.theory.propagate import Propagation, propagate
+from depthscale.theory.verdict import VANISHING
 
 if TYPE_CHECKING:
     from depthscale.capture import Capture
@@ -22,6 +23,7 @@ NOISE = InputStats()
 IMAGES = InputStats(1.0, c=0.2, channels=0.9, spatial=(0.95, 0.9, 0.5))  # natural images, standardised
 UNEVEN = 80.0  # relative variance of the Jacobian's squared singular values
 HEARD = 0.02  # share of the output's variance that must be heard over dropout
+OFTEN = 8  # uses of one layer from which it is a matter of time
 FEWEST = 4  # examples from which statistics of a batch are taken
 
 
@@ -242,6 +244,14 @@ def diagnose(
             f"few directions get through: the squared singular values of the Jacobian vary by {uneven:.3g} of their "
         )
         reason += f"mean squared over {judged.totals.depth} layers"
+    key, fade = through_time(structure, judged)
+    if kind == "trains" and abs(fade) > -VANISHING:
+        kind = why = "vanishing" if fade < 0 else "exploding"
+        way = "fades" if fade < 0 else "grows"
+        reason = (
+            f"used again and again, {key} loses its early uses: the gradient's energy {way} e^{abs(fade):.0f}-fold "
+        )
+        reason += "from its last use to its first"
     finding = Finding("", "", ())
     if kind != "trains":
         finding = explain(why, structure, judged.rows, judged.totals)
@@ -269,6 +279,19 @@ def _heard_over_dropout(
     many = stats if isinstance(stats, Mapping) else dict.fromkeys(graph.inputs, stats)
     same = {name: replace(s, c=1.0) for name, s in many.items()}
     return propagate(graph, inputs=same, batch=batch).totals.c_end - judged.totals.c_end
+
+
+def through_time(s: Structure, p: Propagation) -> tuple[str, float]:
+    """The shared layer whose first use hears least (or most) of its last: ln of their gradients' energies."""
+    uses: dict[str, list[str]] = {}
+    for name in s.sites:
+        uses.setdefault(s.key(name), []).append(name)
+    worst, fade = "", 0.0
+    for key, names in uses.items():
+        first, last = p[names[0]].energy, p[names[-1]].energy
+        if len(names) >= OFTEN and first > 0 and last > 0 and abs(math.log(first / last)) > abs(fade):
+            worst, fade = key, math.log(first / last)
+    return worst, fade
 
 
 def unevenness(s: Structure, p: Propagation) -> float:
