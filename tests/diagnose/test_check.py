@@ -162,3 +162,15 @@ def test_recurrence_is_judged_through_time() -> None:
     assert "again and again" in found.reason
     ds.repair(model, x)
     assert check(model, x).trains
+
+
+def test_what_is_measured_lies_beside_what_is_predicted() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(256, 256), torch.nn.ReLU(), torch.nn.Linear(256, 256))
+    x = torch.randn(32, 256, generator=torch.Generator().manual_seed(0))
+    found = check(model, x, inputs="noise", measure=True)
+    for row in found.layers:
+        seen = found.measured[row.name]
+        assert seen.q == pytest.approx(row.q, rel=0.15)
+        assert seen.g == pytest.approx(row.g, rel=0.15)
+    assert "q seen" in str(found)

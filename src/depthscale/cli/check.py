@@ -25,6 +25,7 @@ def check(
     shape: Shape = None,
     weights: Weights = None,
     batch: Annotated[int, typer.Option(help="Examples that batch normalisation sees.", min=2)] = 32,
+    measure: Annotated[bool, typer.Option("--measure", help="Run the real thing, and lay it beside.")] = False,
     live: Annotated[bool, typer.Option("--live", help="Draw the weights and read their laws off them.")] = False,
     seed: common.Seed = 0,
     out: Annotated[Path | None, typer.Option(help="Write diagnosis.html and diagnosis.json to this folder.")] = None,
@@ -36,8 +37,8 @@ def check(
 
     wanted = common.one_of("--inputs", inputs, INPUTS)
     loaded = load(model, input_shape=common.shape_of(shape), weights=weights)
-    what, example, kwargs = _looked_at(loaded, live, seed)
-    found = examine(what, example, kwargs=kwargs, inputs=wanted, batch=batch, name=model)
+    what, example, kwargs = _looked_at(loaded, live or measure, seed)
+    found = examine(what, example, kwargs=kwargs, inputs=wanted, batch=batch, measure=measure, name=model)
     written = found.write(out) if out is not None else []
     if as_json:
         common.print_json(found.to_dict())
@@ -52,7 +53,7 @@ def _looked_at(loaded: "Model", live: bool, seed: int) -> tuple[Any, Any, Any]:
     from depthscale.errors import CaptureError
 
     if loaded.graph is not None:
-        return loaded.graph, None, None
+        return (loaded.module(seed) if live else loaded.graph), None, None
     if not live and loaded.weights is None:
         try:
             return loaded.capture(), None, None

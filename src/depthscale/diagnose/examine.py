@@ -34,6 +34,7 @@ def check(
     inputs: Inputs | InputStats | Mapping[str, InputStats] = "auto",
     kwargs: Mapping[str, Any] | None = None,
     batch: int = 32,
+    measure: bool = False,
     name: str | None = None,
 ) -> Diagnosis:
     """Whether a network will train, and if not: which layer, why, and what to change.
@@ -41,8 +42,8 @@ def check(
     model: a torch module (with ``example``: its input, or a tuple of inputs, batch first), a ``Capture``, or a Graph.
     inputs: what the data are like. "noise": white noise of unit variance; "images": statistics of natural images;
     "tokens": indices drawn evenly; "batch": the example's own moments; "auto": the example's where it is a batch of at
-    least four different rows, else noise; or InputStats. batch: examples that batch normalisation sees. Nothing
-    is changed in the model.
+    least four different rows, else noise; or InputStats. batch: examples that batch normalisation sees. measure: also
+    runs a module on the weights that it has, and lays what is seen beside. Nothing is changed in the model.
 
     Raises DepthscaleError (CaptureError for a model that cannot be read; GraphError for shapes that do not fit).
     """
@@ -53,6 +54,10 @@ def check(
 
         graph = as_seen(captured, arguments)
     diagnosis = diagnose(graph, stats, words, batch=batch, name=name or _name(model, graph))
+    if measure and captured is not None:
+        from depthscale.diagnose.measured import lay_beside
+
+        diagnosis = lay_beside(diagnosis, captured)
     return diagnosis
 
 
