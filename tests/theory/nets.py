@@ -198,3 +198,21 @@ def image_net() -> Graph:
         x = blocks.conv_norm_act(x, 128, style=blocks.Style())
         x = x.then(ops.MaxPool(2)) if i == 0 else x
     return b.graph(blocks.classifier(x, 64))
+
+
+@net
+def picked() -> Graph:
+    """Features taken by index, some of them twice, between two layers."""
+    b = Builder()
+    x = linear(b.input(128), 384).then(act("relu"))
+    taken = x.then(ops.Take(-1, (*range(0, 384, 2), *range(0, 96))))
+    return b.graph(linear(linear(taken, 256, laws.HE).then(act("tanh")), 128))
+
+
+@net
+def resized() -> Graph:
+    """An image resampled to a size that is no multiple of its own."""
+    b = Builder()
+    x = b.input(32, 8, 8).then(ops.Conv(96, (3, 3), 1, 1, weight=laws.LECUN)).then(act("relu"))
+    x = x.then(ops.Resize((11, 11))).then(ops.Conv(96, (3, 3), 1, 1, weight=laws.HE)).then(act("relu"))
+    return b.graph(linear(x.then(ops.Reduce("mean", (2, 3))), 64))
