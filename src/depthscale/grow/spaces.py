@@ -1,0 +1,298 @@
+"""Which units are the same ones: the spaces that the widths of a network are made of.
+
+A layer's outputs are a space of units. Elementwise functions, pools and normalisations over other axes pass a space
+on; a sum makes the spaces of its terms one; a concatenation puts several side by side; flattening gives each unit as
+many entries as it has positions. An edit of one layer's width is an edit of its whole space: of all layers that make
+it, of everything with a parameter per unit, and of all layers that read it. A space is locked where its width is not
+ours to choose (the data, the outputs) or where an op mixes its units in a way that copies would change.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from depthscale.errors import GraphError
+from depthscale.graph import Graph, Node, ops
+from depthscale.graph.rules import Rule
+
+Index = NDArray[np.intp]
+Atom = tuple[int, int]  # a space, and how many entries of the axis each of its units has
+Label = tuple[Atom, ...]  # the spaces along one axis, side by side; () for an axis that is none of ours
+Labels = tuple[Label, ...]  # one per axis, the batch's included
+
+
+@dataclass
+class Space:
+    """Units that are edited together.
+
+    makers: layers that put them out. keepers: nodes with parameters per unit. readers: layers that take them in.
+    locked: why the number of units cannot change, or "".
+    """
+
+    size: int
+    makers: list[str] = field(default_factory=list)
+    keepers: list[str] = field(default_factory=list)
+    readers: list[str] = field(default_factory=list)
+    locked: str = ""
+
+
+class Spaces:
+    """The spaces of a graph; ``of(node)`` is what a layer puts out, ``read`` and ``kept`` label parameters' axes."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph, self.shapes = graph, graph.shapes()
+        self._parent: list[int] = []
+        self._spaces: list[Space] = []
+        self.read: dict[str, Label] = {}  # reader -> the label of its input axis
+        self.kept: dict[str, Label] = {}  # keeper -> the label of the axis its parameters lie along
+        self.made: dict[str, int] = {}  # maker -> its space
+        labels: dict[str, Labels] = {}
+        for node in graph.nodes:
+            inputs = [labels[i] for i in node.inputs]
+            if type(node.op) in rule:
+                labels[node.name] = rule(node.op, self, node, inputs)
+            else:
+                labels[node.name] = self.stop(node, inputs, f"{node.name} ({type(node.op).__name__}) reads them")
+            if getattr(node.op, "shared", None):
+                self.lock(labels[node.name], f"{node.name} shares its parameters")
+                self.lock([self.read.get(node.name, ())], f"{node.name} shares its parameters")
+        for name in graph.outputs:
+            self.lock(labels[name], "they are the network's outputs")
+        self.read = {n: self.resolved(label) for n, label in self.read.items()}
+        self.kept = {n: self.resolved(label) for n, label in self.kept.items()}
+        for name, space in self.made.items():
+            self.space(space).makers.append(name)
+        for table, what in ((self.read, "readers"), (self.kept, "keepers")):
+            for name, label in table.items():
+                for space in dict.fromkeys(s for s, _ in label):
+                    getattr(self._spaces[space], what).append(name)
+
+    def of(self, name: str) -> int:
+        """The space that a layer puts out. Raises GraphError for a node that makes none, or whose space is locked."""
+        self.graph[name]
+        if name not in self.made:
+            layers = [n for n in self.made if not self.space(self.made[n]).locked]
+            raise GraphError(
+                f"expected a linear layer or convolution that makes units, got {name!r}; {', '.join(layers[:6])} do"
+            )
+        root = self.root(self.made[name])
+        if reason := self._spaces[root].locked:
+            raise GraphError(f"the number of units of {name!r} cannot change: {reason}")
+        return root
+
+    def space(self, at: int) -> Space:
+        """The space of this number."""
+        return self._spaces[self.root(at)]
+
+    def free(self) -> list[str]:
+        """Layers whose width can change, one per space."""
+        seen: dict[int, str] = {}
+        for name, space in self.made.items():
+            if not self.space(space).locked:
+                seen.setdefault(self.root(space), name)
+        return list(seen.values())
+
+    def entries(self, label: Label, at: int, index: Index) -> tuple[Index, Index]:
+        """For every new entry of an axis its old one, and its unit's place in ``index`` (−1: of another space)."""
+        old, unit, offset = [], [], 0
+        for space, repeat in label:
+            n = self._spaces[space].size * repeat
+            if space == at:
+                old.append(offset + (index[:, None] * repeat + np.arange(repeat)).ravel())
+                unit.append(np.repeat(np.arange(len(index)), repeat))
+            else:
+                old.append(offset + np.arange(n))
+                unit.append(np.full(n, -1))
+            offset += n
+        return np.concatenate(old), np.concatenate(unit)
+
+    # --- what the rules use ---
+
+    def new(self, size: int, maker: str | None = None) -> Label:
+        """A space of its own."""
+        self._parent.append(len(self._parent))
+        self._spaces.append(Space(size))
+        if maker is not None:
+            self.made[maker] = len(self._parent) - 1
+        return ((len(self._parent) - 1, 1),)
+
+    def root(self, at: int) -> int:
+        """The number that a space goes by."""
+        while self._parent[at] != at:
+            self._parent[at] = self._parent[self._parent[at]]
+            at = self._parent[at]
+        return at
+
+    def resolved(self, label: Label) -> Label:
+        """The label in numbers that spaces go by."""
+        return tuple((self.root(s), r) for s, r in label)
+
+    def lock(self, labels: Sequence[Label], why: str) -> None:
+        """These spaces keep their width."""
+        for label in labels:
+            for space, _ in label:
+                s = self.space(space)
+                s.locked = s.locked or why
+
+    def stop(self, node: Node, inputs: Sequence[Labels], why: str) -> Labels:
+        """Lock what comes in; nothing of it goes on."""
+        for labels in inputs:
+            self.lock(labels, why)
+        return ((),) * len(self.shapes[node.name])
+
+    def meet(self, a: Label, b: Label, why: str) -> Label:
+        """One label for two axes whose entries meet one by one."""
+        if not a or not b:
+            self.lock([a, b], why)
+            return ()
+        a, b = self.resolved(a), self.resolved(b)
+        if [(self._spaces[s].size, r) for s, r in a] != [(self._spaces[s].size, r) for s, r in b]:
+            self.lock([a, b], why)
+            return ()
+        for (s, _), (t, _) in zip(a, b, strict=True):
+            self._join(s, t)
+        return self.resolved(a)
+
+    def _join(self, s: int, t: int) -> None:
+        s, t = self.root(s), self.root(t)
+        if s != t:
+            self._parent[t] = s
+            self._spaces[s].locked = self._spaces[s].locked or self._spaces[t].locked
+
+
+rule: Rule[Labels] = Rule("unit", "grow/spaces.py")
+
+
+@rule.register(ops.Input)
+def _(op: ops.Input, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> Labels:
+    return ((),) * len(spaces.shapes[node.name])
+
+
+@rule.register(ops.Linear)
+def _(op: ops.Linear, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> Labels:
+    if len(inputs) > 1:
+        return spaces.stop(node, inputs, f"the weight of {node.name} is computed")
+    spaces.read[node.name] = inputs[0][-1]
+    return (*inputs[0][:-1], spaces.new(op.out_features, node.name))
+
+
+@rule.register(ops.Conv)
+def _(op: ops.Conv, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> Labels:
+    if len(inputs) > 1:
+        return spaces.stop(node, inputs, f"the weight of {node.name} is computed")
+    x, n = inputs[0], spaces.shapes[node.inputs[0]][1]
+    rest = ((),) * len(op.kernel)
+    if op.groups == 1:
+        spaces.read[node.name] = x[1]
+        return ((), spaces.new(op.out_channels, node.name), *rest)
+    if op.groups == n == op.out_channels:
+        spaces.kept[node.name] = x[1]
+        return ((), x[1], *rest)
+    return spaces.stop(node, inputs, f"{node.name} reads them in groups")
+
+
+@rule.register(ops.BatchNorm, ops.InstanceNorm)
+def _(op: Any, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> Labels:
+    spaces.kept[node.name] = inputs[0][1]
+    return inputs[0]
+
+
+@rule.register(ops.PReLU)
+def _(op: ops.PReLU, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> Labels:
+    if op.per_channel:
+        spaces.kept[node.name] = inputs[0][1]
+    return inputs[0]
+
+
+@rule.register(ops.Scale)
+def _(op: ops.Scale, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> Labels:
+    if op.axis is not None:
+        spaces.kept[node.name] = inputs[0][op.axis]
+    return inputs[0]
+
+
+@rule.register(ops.Activation, ops.Dropout, ops.DropPath)
+def _(op: Any, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> Labels:
+    return inputs[0]
+
+
+@rule.register(ops.MaxPool, ops.AvgPool, ops.AdaptivePool, ops.Upsample)
+def _(op: Any, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> Labels:
+    return ((), inputs[0][1], *((),) * (len(inputs[0]) - 2))
+
+
+@rule.register(ops.LayerNorm, ops.RMSNorm)
+def _(op: ops.LayerNorm | ops.RMSNorm, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> Labels:
+    spaces.lock(inputs[0][len(inputs[0]) - op.axes :], f"{node.name} averages over them")
+    return inputs[0]
+
+
+@rule.register(ops.GroupNorm)
+def _(op: ops.GroupNorm, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> Labels:
+    spaces.lock([inputs[0][1]], f"{node.name} averages over them")
+    return inputs[0]
+
+
+@rule.register(ops.Add, ops.Subtract, ops.Multiply, ops.Divide)
+def _(op: Any, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> Labels:
+    out = spaces.shapes[node.name]
+    shapes = [spaces.shapes[i] for i in node.inputs]
+    found: list[Label] = []
+    for k in range(len(out)):
+        place = k - len(out)
+        here = [(s[place], x[place]) for s, x in zip(shapes, inputs, strict=True) if len(s) >= -place]
+        why = f"{node.name} joins them with something else"
+        spaces.lock([x for n, x in here if n != out[k]], why)  # a single unit, copied to all
+        label, *others = [x for n, x in here if n == out[k]]
+        if place != -len(out):  # the batch has no label
+            for other in others:
+                label = spaces.meet(label, other, why)
+        found.append(label)
+    return tuple(found)
+
+
+@rule.register(ops.Concat)
+def _(op: ops.Concat, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> Labels:
+    axis = op.axis % len(inputs[0])
+    found: list[Label] = []
+    for k in range(len(inputs[0])):
+        here = [x[k] for x in inputs]
+        if k == axis:
+            whole = [x or spaces.new(spaces.shapes[i][k]) for x, i in zip(here, node.inputs, strict=True)]
+            for x, label in zip(here, whole, strict=True):
+                if not x:  # stands for units that are not ours, so that places behind it are right
+                    spaces.lock([label], "they come from elsewhere")
+            found.append(tuple(atom for label in whole for atom in label))
+        else:
+            label = here[0]
+            for other in here[1:]:
+                label = spaces.meet(label, other, f"{node.name} joins them with something else") if label else label
+            found.append(label)
+    return tuple(found)
+
+
+@rule.register(ops.Flatten)
+def _(op: ops.Flatten, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> Labels:
+    x, shape = inputs[0], spaces.shapes[node.inputs[0]]
+    start, stop = op.start % len(x), op.stop % len(x)
+    if any(x[start + 1 : stop + 1]):
+        return spaces.stop(node, inputs, f"{node.name} merges them behind another axis")
+    positions = int(np.prod(shape[start + 1 : stop + 1]))
+    merged = tuple((s, r * positions) for s, r in x[start])
+    return (*x[:start], merged, *x[stop + 1 :])
+
+
+@rule.register(ops.Reduce)
+def _(op: ops.Reduce, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> Labels:
+    over = {a % len(inputs[0]) for a in op.axes}
+    spaces.lock([x for k, x in enumerate(inputs[0]) if k in over], f"{node.name} averages over them")
+    kept = [() if k in over else x for k, x in enumerate(inputs[0]) if op.keep or k not in over]
+    return tuple(kept)
+
+
+@rule.register(ops.Permute)
+def _(op: ops.Permute, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> Labels:
+    return tuple(inputs[0][a] for a in op.axes)
