@@ -59,7 +59,7 @@ def cells(network: dict[str, Any]) -> list[str]:
     depth = network["depth"]
     q, energy = (figure.mean_curve(network, what) for what in ("q", "energy"))
     each = [figure.decades(run, back=True) / 2 for run in network["measured"]["energy"]]
-    scatter = torch.tensor(each).std().item() if len(each) > 1 else float("nan")
+    scatter = f" ± {torch.tensor(each).std().item():.3f}" if len(each) > 1 else ""
     image = "×".join(str(n) for n in network["image"])
     return [
         network["name"], image, str(network["batch"]), str(depth[-1]),
@@ -67,10 +67,10 @@ def cells(network: dict[str, Any]) -> list[str]:
         f"{figure.growth(network['predicted']['energy'], depth, back=True):.4f}",
         f"{figure.growth(energy, depth, back=True):.4f}",
         f"{figure.decades(network['predicted']['energy'], back=True) / 2:+.3f}",
-        f"{figure.decades(energy, back=True) / 2:+.3f} ± {scatter:.3f}",
+        f"{figure.decades(energy, back=True) / 2:+.3f}{scatter}",
         f"{network['forward']['median']:.4f}", f"{network['forward']['p90']:.3f}",
         f"{network['backward']['median']:.3f}", f"{network['backward']['p90']:.3f}",
-        f"{network['backward']['noise']:.3f}",
+        f"{network['backward']['noise']:.3f}" if len(each) > 1 else "",
     ]  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def markdown(data: dict[str, Any]) -> str:
     networks = sorted(data["networks"], key=lambda n: -n["backward"]["median"])
     verdict = figure.judge(data)
     nodes = [sum(n[way]["nodes"] for n in networks) for way in ("forward", "backward")]
-    count = f"{len(networks)} networks, {data['seeds']} seeds each; worst gradients first."
+    count = f"{len(networks)} networks, {data['seeds']} seed{'s' * (data['seeds'] > 1)} each; worst gradients first."
     lines = [
         "# Predicted and measured scales, network by network",
         "",

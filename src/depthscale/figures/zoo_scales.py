@@ -116,7 +116,9 @@ def compare(name: str, runs: Sequence[Mapping[str, tuple[float, float]]], graph:
 
     q, energy = by_level({r.name: r.q for r in rows}, {r.name: r.g for r in rows})
     seen = [by_level({n: v[0] for n, v in run.items()}, {n: v[1] for n, v in run.items()}) for run in runs]
-    names = [r.name for r in theory.rows if r.name in runs[0]]
+    # what does not depend on the data (a gate of parameters alone) gets no gradient in ``simulate``
+    fed = graph.fold(lambda op, *x: isinstance(op, ops.Input) or any(x))
+    names = [r.name for r in theory.rows if r.name in runs[0] and fed[r.name]]
     return {
         "name": name,
         "image": list(graph.shapes()[graph.inputs[0]][1:]),
