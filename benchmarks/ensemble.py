@@ -208,7 +208,7 @@ def against(width: int, depth: int, repeats: int, act: str) -> dict[str, Any]:
     x, y = torch.from_numpy(data.train.x), torch.from_numpy(data.train.y)
     graph, batch = network(width, depth, act), batches(x, y)
     members = [Member(seed=e) for e in range(MEMBERS)]
-    chunk = chunk_size(graph, CONFIG, members, "dense", torch.float32, torch.device("cpu"), None)
+    chunk = chunk_size(graph, CONFIG, members, "dense", "shared", torch.float32, torch.device("cpu"), None)
     with quiet_arithmetic():
         stack = {
             k: v.clone() for k, v in make_engine("dense", graph, members, CONFIG, "classification").stack().items()

@@ -1,8 +1,10 @@
 """Any graph, all members at once: the built module mapped over stacked parameters by ``torch.func.vmap``.
 
 One autograd graph serves all members: the gradient of the sum of their losses, in each member's own parameters, is
-that of its own loss. The update is the batched one. Where the map is slower than taking the members in turn (grouped
-convolutions on CPUs), they are taken in turn, over the same stacked parameters and with the same batched update.
+that of its own loss. The update is the batched one. Convolutions on CPUs gain
+nothing from the map (measured by ``benchmarks/ensemble.py``): there the members are taken in turn, over the same
+stacked parameters and with the same batched update, and only one at a time keeps its values for the way back. What is
+drawn at random while training (dropout) is drawn for all together, so with it a member is not what it would be alone.
 """
 
 from typing import Any
