@@ -124,6 +124,8 @@ def report(file: Path) -> str:
         for r in rows:
             if r["data"] == dataset:
                 of.setdefault(r["strategy"], {})[int(r["seed"])] = r
+        if not of:
+            continue
         best = load_table(dataset=dataset).test200.max()
         for kind, keys in (("queries", [f"q{q}" for q in QUERIES]), ("simulated hours", [f"h{h}" for h in HOURS])):
             last = "| paired with random at 150 |" if kind == "queries" else "|"
