@@ -40,7 +40,7 @@ def run(quick: bool, seed: int, say: Say) -> Data:
         for mu in MOMENTA:
             say(f"{name}, momentum {mu}")
             predicted = 2 * (1 + mu) / top
-            found = _turn(loss, minimum, predicted, mu, 14 if quick else 20)
+            found = _turn(loss, minimum, predicted, mu, 9 if quick else 16)
             data["problem"].append(name)
             data["momentum"].append(mu)
             data["rate_found"].append(found)
@@ -87,7 +87,7 @@ def _turn(loss: Loss, minimum: Array, guess: float, momentum: float, halvings: i
     low, high = guess / 4, guess * 4
     for _ in range(halvings):
         middle = float(np.sqrt(low * high))
-        found = descend(loss, minimum + push, rate=middle, momentum=momentum, steps=4000, tolerance=0)
+        found = descend(loss, minimum + push, rate=middle, momentum=momentum, steps=1500, tolerance=0)
         grown = found.status == "diverged" or np.linalg.norm(found.w - minimum) > np.linalg.norm(push)
         low, high = (low, middle) if grown else (middle, high)
     return float(np.sqrt(low * high))
