@@ -41,6 +41,15 @@ def broken():
         net[0].weight.fill_(float("nan"))
     return net
 
+class Large(nn.Module):
+    # a buffer too large to be computed along while the model is recorded
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 8)
+        self.register_buffer("table", torch.arange(2**20 + 8) % 3)
+    def forward(self, x):
+        return self.layer(x) + self.table[-8:]
+
 class Odd(nn.Module):
     def __init__(self):
         super().__init__()
@@ -66,6 +75,12 @@ def test_a_factory_is_found_and_its_input_guessed(file: Path, name: str, shape: 
     assert [n.name for n in live.graph.nodes] == [n.name for n in c.graph.nodes]
     a, b = model.module(seed=3), model.module(seed=3)
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_what_cannot_be_recorded_is_built(file: Path) -> None:
+    c = load(f"{file}:Large").capture()
+    constant = next(n.op for n in c.graph.nodes if type(n.op).__name__ == "Constant")
+    assert constant.law.mean_square == pytest.approx(sum((i % 3) ** 2 for i in range(2**20, 2**20 + 8)) / 8)
 
 
 def test_the_shape_can_be_said(file: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from depthscale.build import build
 from depthscale.capture.examples import example_for
-from depthscale.capture.recorder import Blueprint, blueprint, recording
+from depthscale.capture.recorder import Blueprint, NotFollowed, blueprint, recording
 from depthscale.capture.trace import Capture, trace
 from depthscale.capture.transformers import hugging_face
 from depthscale.errors import CaptureError
@@ -27,6 +27,7 @@ from depthscale.graph import Graph
 
 SPEC_HELP = "zoo:NAME, timm:NAME, torchvision:NAME, hf:CONFIG, FILE.py:FACTORY or a graph's JSON file"
 BATCH = 8
+LARGEST_LIVE = 3 * 10**8  # parameters of a model that is built for real where its laws cannot be recorded
 Shape = tuple[int, ...]
 
 
@@ -81,7 +82,12 @@ class Model:
             return trace(module, *args, kwargs=kwargs, train=train)
         plan = self.blueprint()
         args, kwargs = self.example(plan.module)
-        return trace(plan.module, *args, kwargs=kwargs, train=train, laws=plan.laws, values=plan.values)
+        try:
+            return trace(plan.module, *args, kwargs=kwargs, train=train, laws=plan.laws, values=plan.values)
+        except NotFollowed:
+            if sum(p.numel() for p in plan.module.parameters()) > LARGEST_LIVE:
+                raise
+        return self.capture(train=train, live=True)
 
     def blueprint(self) -> Blueprint:
         """The module on the meta device with its recorded laws."""

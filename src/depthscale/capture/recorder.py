@@ -267,6 +267,10 @@ def _look(values: Tensor, t: Tensor) -> Tensor:
     return values.as_strided(t.shape, t.stride(), t.storage_offset())
 
 
+class NotFollowed(CaptureError):
+    """A law or a value is needed that the recorder could not follow: the model has to be built for real."""
+
+
 @dataclass(frozen=True, eq=False)
 class Blueprint:
     """A module on the meta device, with the laws of its parameters and the values of its small tensors."""
@@ -354,7 +358,7 @@ def blueprint(module: nn.Module, recorder: Recorder, seed: int = 0) -> Blueprint
     def law(name: str) -> Law:
         found = read[name]
         if found is None:
-            raise CaptureError(
+            raise NotFollowed(
                 f"expected {name!r} to be initialised by operations that can be followed, but its law is unknown; "
                 "build the model on a real device"
             )
@@ -367,11 +371,11 @@ def blueprint(module: nn.Module, recorder: Recorder, seed: int = 0) -> Blueprint
             return draw(ParameterSpec(shapes[name], law(name), Fans(1, 1)), seed, name).to(dtypes[name]).float()
         if kind == "buffer" and read.get(name) is not None:
             return draw(ParameterSpec(shapes[name], law(name), Fans(1, 1)), seed, name)
-        raise CaptureError(f"the value of {kind} {name!r} is needed, but only its shape is known")
+        raise NotFollowed(f"the value of {kind} {name!r} is needed, but only its shape is known")
 
     if any(not _is_meta(t) for t in own.values()):
         module.to("meta")
     return Blueprint(module, law, value)
 
 
-__all__ = ["Blueprint", "Recorder", "Truncated", "blueprint", "recording"]
+__all__ = ["Blueprint", "NotFollowed", "Recorder", "Truncated", "blueprint", "recording"]
