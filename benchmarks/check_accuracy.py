@@ -19,6 +19,7 @@ import re
 import sys
 import time
 import zlib
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -152,8 +153,6 @@ def summary(rows: list[dict[str, Any]], words: str) -> list[str]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    import torch
-
     done = [r for r in rows if "forward" in r]
     halves = [r for r in done if not r["held_out"]], [r for r in done if r["held_out"]]
     lines = [
@@ -169,7 +168,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         *summary(halves[1], "held out"),
         *summary(done, "all"),
         "",
-        f"torch {torch.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores "
+        f"torch {version('torch')}, Python {platform.python_version()}, {os.cpu_count()} cores "
         f"({platform.machine()}), float32, batch of 8, white noise or random tokens, own initialisation; draws of the "
         "parameters as said. Noise: standard error of log10 of the measured average. Worst first.",
         "",

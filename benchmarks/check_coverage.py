@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +115,7 @@ def read() -> dict[str, dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    import timm
-    import torch
-    import torchvision
-    import transformers
-
+    torch, vision, timm, hf = (version(n) for n in ("torch", "torchvision", "timm", "transformers"))
     done = [r for r in rows if "verdict" in r]
     wall, cpu = ([r[k] for r in done] for k in ("wall_s", "cpu_s"))
     lines = [
@@ -128,8 +125,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         "over; the others with a message that names the operation.",
         "",
         f"Capture and propagation, imports not counted: median {statistics.median(wall):.2f} s of wall time, "
-        f"{statistics.median(cpu):.2f} s of CPU time, slowest {max(wall):.1f} s. torch {torch.__version__}, "
-        f"torchvision {torchvision.__version__}, timm {timm.__version__}, transformers {transformers.__version__}, "
+        f"{statistics.median(cpu):.2f} s of CPU time, slowest {max(wall):.1f} s. torch {torch}, "
+        f"torchvision {vision}, timm {timm}, transformers {hf}, "
         f"Python {platform.python_version()}, {os.cpu_count()} cores ({platform.machine()}), batch of 8, models on the "
         "meta device. Made again by `python benchmarks/check_coverage.py --again` in the parity environment.",
         "",
