@@ -34,6 +34,8 @@ CALIBRATED = (
     "gelu 20, Kaiming",
     "sigmoid 20, default",
 )
+# of the repair benchmark's networks: known when thresholds were set, or a rule (recurrence) was added because of it
+KNOWN = ("tanh 100", "relu 50", "gelu 60", "residual 50, N(0, 1)/4", "recurrent tanh, 64 steps")
 ENOUGH = 2
 
 
@@ -75,6 +77,7 @@ def main() -> None:
     found = [r for name, net in VERDICT.items() if (r := row(name, net, results))]
     more = [r for name, net in REPAIR.items() if name not in VERDICT and (r := row(name, net, results))]
     seen = [r for r in found if r["name"] in CALIBRATED]
+    fresh = [r for r in more if r["name"] not in KNOWN]
     held = [r for r in found if r["name"] not in CALIBRATED]
     missing = [name for name in VERDICT if not any(r["name"] == name for r in found)]
     text = f"""# Verdicts against training
@@ -85,7 +88,8 @@ def main() -> None:
 autoencoder: half of the variance) within 1,500 steps.
 
 **Right: {count(found)}** ({count(seen)} of those that thresholds were set on, {count(held)} held out), and of the
-networks of the repair benchmark, all held out, {count(more)}.
+networks of the repair benchmark {count(more)} ({count(fresh)} held out; a rule for
+recurrence was added when "recurrent tanh" had been called healthy and did not train).
 {"Not run for want of time: " + ", ".join(missing) + "." if missing else ""}
 
 ## Held out
