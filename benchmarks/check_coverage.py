@@ -144,7 +144,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main(only: list[str], again: bool, just_table: bool) -> int:
+def main(only: list[str], again: bool, just_table: bool, failed: bool) -> int:
     RESULTS.mkdir(exist_ok=True)
     specs = every_spec()
     if only:
@@ -153,7 +153,8 @@ def main(only: list[str], again: bool, just_table: bool) -> int:
     if again and not only:
         LINES.unlink(missing_ok=True)
     for i, spec in enumerate(specs, 1):
-        if just_table or (spec in known and not only):
+        done = spec in known and not (failed and "verdict" not in known[spec])
+        if just_table or (done and not only):
             continue
         row = known[spec] = check(spec)
         with LINES.open("a") as out:
@@ -174,5 +175,6 @@ if __name__ == "__main__":
     parser.add_argument("--only", nargs="*", default=[], help="parts of names")
     parser.add_argument("--again", action="store_true", help="forget what is known")
     parser.add_argument("--table", action="store_true", help="only write the table from what is known")
+    parser.add_argument("--failed", action="store_true", help="try again what failed")
     options = parser.parse_args()
-    sys.exit(main(options.only, options.again, options.table))
+    sys.exit(main(options.only, options.again, options.table, options.failed))
