@@ -38,6 +38,7 @@ def _optunas(cls: str, **fixed: Any) -> Callable[..., "BaseSampler"]:
 STRATEGIES: dict[str, Callable[..., "BaseSampler"]] = {
     "random": _ours("simple", "Random"),
     "local": _ours("simple", "LocalSearch"),
+    "local-first": _ours("simple", "LocalSearch", first=True),
     "evolution": _ours("evolution", "RegularizedEvolution"),
     "q-learning": _ours("q_learning", "QLearning"),
     "q-learning-shaped": _ours("q_learning", "QLearning", shaped=True),
