@@ -30,7 +30,8 @@ HOURS = (2, 5, 10, 20, 50)
 OUT = Path("benchmarks/results/search_nb201")
 MANY, SOME, FEW = 500, 50, 10
 SEEDS = {  # on CIFAR-10; half of them, at most 50, on the others
-    "random": MANY, "evolution": MANY, "local": MANY, "local-first": MANY, "largest": 100, "screened+scores": SOME, "tpe": SOME,
+    "random": MANY, "evolution": MANY, "local": MANY, "local-first": MANY, "largest": 100,
+    "screened+scores": SOME, "tpe": SOME,
     "predictor": 40, "predictor+scores": 40, "progressive": 20, "q-learning": SOME, "q-learning-shaped": 20,
     "mcts": SOME, "policy": SOME, "controller": FEW, "nsga2": 20, "gp": 4,
 }  # fmt: skip
