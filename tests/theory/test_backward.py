@@ -1,6 +1,7 @@
 """Backward rules against closed forms."""
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -74,6 +75,35 @@ def test_a_selected_token_alone_has_a_gradient() -> None:
     assert g.q[0, 0, 0] == pytest.approx(1.0)
     assert g.q[0, 1, 0] == 0.0
     assert p["linear1"].g == pytest.approx(1 / 8)
+
+
+def test_a_token_of_a_joined_sequence_collects_its_own_inputs() -> None:
+    """A class token four times as long in front of patches; the first patch is read: Σ_b g² E[x²] of the patches."""
+    b = Builder()
+    token, patches = b.input(1, 16, name="token"), b.input(7, 16, name="patches")
+    token = token.then(ops.Activation("affine", (("scale", 2.0),)))
+    x = token.then(ops.Concat(1), patches).then(ops.Linear(16))
+    p = ds.propagate(b.graph(x.then(ops.Select(1, 1))), batch=4)
+    assert p.gradients["linear1.weight"] == pytest.approx(4.0)
+    first = ds.propagate(b.graph(x.then(ops.Select(1, 0))), batch=4)
+    assert first.gradients["linear1.weight"] == pytest.approx(4 * 4.0)
+
+
+@pytest.mark.parametrize("op", [ops.Conv, ops.ConvTranspose])
+def test_depthwise_convolutions_under_channels_that_are_split_later(
+    op: type[ops.Conv] | type[ops.ConvTranspose],
+) -> None:
+    """Channels (4, 4) averaged over the first: ∂/∂x is w g/4 for four channels each, so E = E[w²]/16."""
+    b = Builder()
+    x = b.input(16, 3, 3).then(op(16, 1, groups=16, weight=laws.Normal(3.0)))
+    y = x.then(ops.Reshape((-1, 4, 4, 3, 3))).then(ops.Reduce("mean", (1,)))
+    p = ds.propagate(b.graph(y), batch=4)
+    assert p.rows[0].g == pytest.approx(9 / 16)
+
+
+def test_axes_survive_a_copy() -> None:
+    axis = Axis(16, factors=(4, 4))
+    assert pickle.loads(pickle.dumps(axis)) is axis
 
 
 def test_weight_gradients_sum_over_pairs() -> None:

@@ -65,7 +65,7 @@ class Axis(metaclass=_OfAKind):
 
     def __reduce__(self) -> tuple[type["Axis"], tuple[Any, ...]]:
         """Copies and what was pickled are the one object again."""
-        return Axis, (self.n, self.reach, self.parts, self.edge)
+        return Axis, (self.n, self.reach, self.parts, self.edge, self.factors)
 
     @kept
     def classes(self) -> int:

@@ -37,7 +37,8 @@ from depthscale.theory.windows import Window, every_sums, same_sums
 
 def _leading(x: State) -> State:
     """One feature of x: its last axis agrees and disappears."""
-    return State(x.axes[:-1], np.asarray(x.average), same_average(x.q, x.axes, len(x.axes) - 1))
+    mean = np.asarray(x.average) if x.axes[-1].parts else x.mean
+    return State(x.axes[:-1], mean, same_average(x.q, x.axes, len(x.axes) - 1))
 
 
 def _bias(op: Op, xs: tuple[State, ...], g: State, channel: int) -> dict[str, float]:
@@ -122,7 +123,7 @@ def _own_conv_plan(op: ops.Conv, g: tuple[Axis, ...], x: tuple[Axis, ...]) -> Co
 
 @backward.register(ops.Conv)
 def _(op: ops.Conv, setting: Setting, g: State, y: State, *xs: State) -> Pulled:
-    g, x = without_parts(g), without_parts(xs[0])
+    g, x = (without_parts(coarse(s, 1) if op.groups > 1 else s) for s in (g, xs[0]))  # groups cut across the classes
     if len(xs) > 1:
         plan = _conv_plan(op, g.axes, x.axes, weight_classes(op, xs), "bias" in specs_of(op, *xs), own=False)
     else:
@@ -164,7 +165,7 @@ def _fed_conv(op: ops.Conv, g: State, x: State, weight: State, windows: list[Win
 
 @backward.register(ops.ConvTranspose)
 def _(op: ops.ConvTranspose, setting: Setting, g: State, y: State, x: State) -> Pulled:
-    g, x = without_parts(g), without_parts(x)
+    g, x = (without_parts(coarse(s, 1) if op.groups > 1 else s) for s in (g, x))
     windows = transposed_windows(op, x, g.shape)
     inner = [Axis(a.n, REACH, edge=True) for a in x.axes[2:]]
     maps: Maps = [forward_taps(w, inner[i - 2], g.axes[i]) for i, w in enumerate(windows, start=2)]
