@@ -168,3 +168,38 @@ def test_two_inputs_and_two_outputs() -> None:
     made = module(x, y)
     torch.testing.assert_close(total, made["sum"])
     torch.testing.assert_close(only, made["only"])
+
+
+WINDOWS = {
+    "reflect": lambda x: torch.nn.functional.pad(x, (2, 1, 0, 3), mode="reflect"),
+    "replicate": lambda x: torch.nn.functional.pad(x, (2, 1, 0, 3), mode="replicate"),
+    "circular": lambda x: torch.nn.functional.pad(x, (2, 1, 0, 3), mode="circular"),
+    "reflection module": nn.ReflectionPad2d(1),
+    "unfold an axis": lambda x: x.unfold(2, 4, 2).unfold(3, 3, 1),
+    "im2col": nn.Unfold((3, 2), dilation=(1, 2), padding=(1, 0), stride=2),
+    "fold": lambda x: torch.nn.functional.fold(
+        torch.nn.functional.unfold(x, 3, padding=1, stride=2), (8, 8), 3, padding=1, stride=2
+    ),
+    "fold dilated": lambda x: torch.nn.functional.fold(
+        torch.nn.functional.unfold(x, (3, 2), dilation=(2, 3), stride=(1, 2)), (8, 8), (3, 2), (2, 3), 0, (1, 2)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+def test_windows_and_mirrors_compute_what_torch_computes(name: str) -> None:
+    class Between(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.as_tensor(WINDOWS[name](self.conv(x)))
+
+    module = Between().eval()
+    c = trace(module, images())
+    assert not c.fixed_batch
+    net = rebuilt(c).eval()
+    for n in (3, 5):
+        torch.testing.assert_close(net(images(n)), module(images(n)))
+    assert ds.propagate(c.graph, batch=4).rows[-1].q > 0

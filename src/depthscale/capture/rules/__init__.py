@@ -1,5 +1,5 @@
 """The table of ATen operations: importing this fills ``mapper.RULES``."""
 
-from depthscale.capture.rules import attention, contraction, elementwise, layout, norm, pool, sources
+from depthscale.capture.rules import attention, contraction, elementwise, layout, norm, pool, sources, windows
 
-__all__ = ["attention", "contraction", "elementwise", "layout", "norm", "pool", "sources"]
+__all__ = ["attention", "contraction", "elementwise", "layout", "norm", "pool", "sources", "windows"]

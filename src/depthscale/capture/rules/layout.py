@@ -216,16 +216,29 @@ def _stack(m: Mapper, a: dict[str, Any], node: FxNode) -> Value:
     return m.emit(ops.Stack(axis), *[_full(m, p) for p in a["tensors"]], leaf="stack")
 
 
-@rule("pad", "constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad2d")
+@rule("pad", "constant_pad_nd", *[f"{kind}_pad{n}d" for kind in ("reflection", "replication") for n in (1, 2, 3)])
 def _pad(m: Mapper, a: dict[str, Any], node: FxNode) -> Value:
     x = m.data(a["self"])
     pads = tuple(int(p) for p in a.get("pad", a.get("padding", ())))
-    mode = a.get("mode", "constant" if "pad" in a else "reflect")
+    mode = a.get("mode", "constant") if "pad" in a else operation(node).partition("_")[0]
     if not any(pads):
         return x
-    if mode != "constant":
-        raise m.fail(f"expected padding with a constant, got mode {mode!r}")
-    return m.emit(ops.Pad(pads, float(a.get("value") or 0.0)), x, leaf="pad").hiding(x.hidden)
+    if mode == "constant":
+        return m.emit(ops.Pad(pads, float(a.get("value") or 0.0)), x, leaf="pad").hiding(x.hidden)
+    for k in range(len(pads) // 2):
+        axis = len(x.shape) - 1 - k
+        x = pick(m, x, axis, _beyond(mode, x.shape[axis], pads[2 * k], pads[2 * k + 1]))
+    return x
+
+
+def _beyond(mode: str, n: int, before: int, behind: int) -> list[int]:
+    """The entries of an axis that padding by its own entries reads."""
+    places = range(-before, n + behind)
+    if mode.startswith("replic"):
+        return [min(max(i, 0), n - 1) for i in places]
+    if mode.startswith("circ"):
+        return [i % n for i in places]
+    return [n - 1 - abs(n - 1 - abs(i)) for i in places]
 
 
 @rule("roll")
@@ -321,15 +334,18 @@ def take(m: Mapper, x: Data, axis: int, index: Static, shape: Shape) -> Data:
         value = value.nonzero().flatten()
     if value.ndim == 0:
         return m.emit(ops.Select(axis, int(value)), x, leaf="select")
-    flat = [int(v) % n for v in value.flatten().tolist()]
-    step = flat[1] - flat[0] if len(flat) > 1 else 1
-    if step > 0 and flat == list(range(flat[0], flat[-1] + 1, step)):
-        y = cut(m, x, axis, flat[0], flat[-1] + 1, step)
-    elif sorted(flat) == list(range(n)):
-        y = m.emit(ops.Roll((0,), (axis,)), x, leaf="permuted")
-    else:
-        y = m.emit(ops.Take(axis, tuple(flat)), x, leaf="take")
+    y = pick(m, x, axis, [int(v) % n for v in value.flatten().tolist()])
     return y if y.shape == shape else reshape(m, y, shape)
+
+
+def pick(m: Mapper, x: Data, axis: int, index: list[int]) -> Data:
+    """The entries of an axis at these indices: a slice where they are one."""
+    step = index[1] - index[0] if len(index) > 1 else 1
+    if step > 0 and index == list(range(index[0], index[-1] + 1, step)):
+        return cut(m, x, axis, index[0], index[-1] + 1, step)
+    if sorted(index) == list(range(x.shape[axis])):
+        return m.emit(ops.Roll((0,), (axis,)), x, leaf="permuted")
+    return m.emit(ops.Take(axis, tuple(index)), x, leaf="take")
 
 
 @rule("masked_fill")
