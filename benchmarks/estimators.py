@@ -4,7 +4,7 @@ cross-validation on the same folds; fit times are CPU seconds on one thread.
     python benchmarks/estimators.py [NAME ...]
 
 NAME is digits, iris, wine, breast_cancer, mnist-10k, diabetes, friedman1 or plateaus; by default all of them.
-
+Beside them stands a linear model (logistic or ridge regression on standardised columns).
 
 A win is a higher mean over the folds; the paired differences stand beside it with their standard error.
 """
@@ -19,8 +19,11 @@ import sklearn
 import torch
 from sklearn import datasets
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from depthscale.foundations import NetworkClassifier, NetworkRegressor
@@ -51,9 +54,12 @@ def compare(name):
     classify = name in CLASSIFY
     folds = (StratifiedKFold if classify else KFold)(FOLDS, shuffle=True, random_state=SEED)
     ours, theirs = (NetworkClassifier, MLPClassifier) if classify else (NetworkRegressor, MLPRegressor)
-    scores, seconds = np.zeros((2, FOLDS)), np.zeros((2, FOLDS))
+    linear = LogisticRegression if classify else Ridge
+    scores, seconds = np.zeros((3, FOLDS)), np.zeros((3, FOLDS))
     for i, (train, test) in enumerate(folds.split(x, y)):
-        for j, model in enumerate((ours(random_state=i), theirs(random_state=i))):
+        for j, model in enumerate(
+            (ours(random_state=i), theirs(random_state=i), make_pipeline(StandardScaler(), linear()))
+        ):
             began = time.process_time()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)
@@ -63,8 +69,8 @@ def compare(name):
     gap = scores[0] - scores[1]
     print(
         f"| {name} | {len(x):,} × {x.shape[1]} | {'accuracy' if classify else 'R²'} | {scores[0].mean():.4f} | "
-        f"{scores[1].mean():.4f} | {gap.mean():+.4f} ± {gap.std(ddof=1) / FOLDS**0.5:.4f} | {seconds[0].mean():.2f} | "
-        f"{seconds[1].mean():.2f} | {seconds[1].mean() / seconds[0].mean():.2f} |",
+        f"{scores[1].mean():.4f} | {scores[2].mean():.4f} | {gap.mean():+.4f} ± {gap.std(ddof=1) / FOLDS**0.5:.4f} | "
+        f"{seconds[0].mean():.2f} | {seconds[1].mean():.2f} | {seconds[1].mean() / seconds[0].mean():.2f} |",
         flush=True,
     )
     return gap.mean() > 0
@@ -77,15 +83,16 @@ def main():
     torch.set_num_threads(1)
     print(f"{platform.machine()}, torch {torch.__version__}, scikit-learn {sklearn.__version__}, {FOLDS} folds\n")
     print(
-        "| data | rows × columns | score | depthscale | scikit-learn MLP | difference | fit s | MLP fit s | speed-up |"
+        "| data | rows × columns | score | depthscale | scikit-learn MLP | linear | difference | fit s | MLP fit s | "
+        "speed-up |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     with threadpool_limits(1):
         won = {name: compare(name) for name in names}
     for what, group in (("classification", CLASSIFY), ("regression", REGRESS)):
         told = [won[n] for n in group if n in won]
-        print(f"\n{what}: ahead in {sum(told)} of {len(told)}", end="")
-    print()
+        if told:
+            print(f"\n{what}: ahead in {sum(told)} of {len(told)}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from depthscale.foundations import (
         PolynomialClassifier(),
         ImplicitSurface(),
         PolynomialCurve(),
-        NetworkClassifier(epochs=12),  # the defaults pass as well, in five minutes
+        NetworkClassifier(epochs=12),  # the defaults take minutes
         NetworkRegressor(epochs=12),
     ]
 )

@@ -116,6 +116,7 @@ def test_a_seed_decides():
         ({"batch_size": 2.5}, "batch_size"),
         ({"initialisation": "zero"}, "initialisation"),
         ({"learning_rate": -1.0}, "lr"),
+        ({"weight_decay": "much"}, "weight_decay"),
     ],
 )
 def test_bad_options(options, says):

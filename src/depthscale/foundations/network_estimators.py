@@ -29,6 +29,7 @@ class _NetworkEstimator(BaseEstimator):  # type: ignore[misc]
 
     _dropout: float
     _label_smoothing: float = 0.0
+    _decay: float = 1e-2  # weight_decay "auto"
     _held: float = 0.0  # share of the rows that choose the epoch
 
     def __init__(
@@ -40,7 +41,7 @@ class _NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         epochs: int | Literal["auto"] = "auto",
         batch_size: int | Literal["auto"] = "auto",
         learning_rate: float = 3e-3,
-        weight_decay: float = 1e-2,
+        weight_decay: float | Literal["auto"] = "auto",
         device: str = "cpu",
         random_state: Any = 0,
         verbose: bool = False,
@@ -87,6 +88,9 @@ class _NetworkEstimator(BaseEstimator):  # type: ignore[misc]
             if not whole and not (isinstance(value, str) and value == "auto"):
                 raise DepthscaleError(f'expected {name} to be a whole number of at least 1 or "auto", got {value!r}')
 
+        if isinstance(self.weight_decay, str) and self.weight_decay != "auto":
+            raise DepthscaleError(f'expected weight_decay to be a number or "auto", got {self.weight_decay!r}')
+
     def _length(self, rows: int) -> tuple[int, int]:
         """Rows a batch, and epochs."""
         batch = (32 if rows < 5000 else 128) if self.batch_size == "auto" else int(self.batch_size)
@@ -101,7 +105,7 @@ class _NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         return TrainConfig(
             batch=batch,
             lr=float(self.learning_rate),
-            weight_decay=float(self.weight_decay),
+            weight_decay=self._decay if self.weight_decay == "auto" else float(self.weight_decay),
             label_smoothing=self._label_smoothing,
             clip=1.0,
             device=self.device,
@@ -178,8 +182,8 @@ class NetworkClassifier(ClassifierMixin, _NetworkEstimator):  # type: ignore[mis
     architecture: "auto" (a perceptron of two hidden layers that suits the number of rows), a name of the zoo
     ("resnet_cifar20", "lenet5"; images are read from the rows as ``input_shape``, or as square ones), or a Graph.
     initialisation: "critical", or the graph's "own" laws. epochs, batch_size: whole numbers or "auto". learning_rate is
-    the largest of a one-cycle schedule of AdamW, with weight_decay. random_state: the same whole number gives the same
-    network. device: cpu, cuda or auto. verbose: print the loss now and then.
+    the largest of a one-cycle schedule of AdamW, with weight_decay ("auto": 0.01, and 1 for regression). random_state:
+    the same whole number gives the same network. device: cpu, cuda or auto. verbose: print the loss now and then.
 
     Attributes: ``classes_``, ``graph_``, ``weights_`` (arrays by name), ``loss_curve_``, ``n_iter_`` (epochs),
     ``inputs_`` (how inputs are standardised).
@@ -224,6 +228,7 @@ class NetworkRegressor(RegressorMixin, _NetworkEstimator):  # type: ignore[misc]
     """
 
     _dropout = 0.0
+    _decay = 1.0  # times the learning rate at each step; with 0.01 the squared loss ends at fitting the noise
     _held = 0.15
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "NetworkRegressor":
