@@ -98,6 +98,12 @@ def test_many_points_are_thinned() -> None:
     assert svg.count("<use ") < plots.MOST_POINTS + 50
 
 
+def test_long_numbers_do_not_run_into_one_another() -> None:
+    words = texts(plots.scatter([(20_000.0, 0.0), (1.25e6, 1.0)], x="parameters"))
+    assert words[: words.index("parameters")] == ["0", "300k", "600k", "900k", "1.2M"]
+    assert "9000" in texts(plots.scatter([(1_000.0, 0.0), (9_000.0, 1.0)]))  # short ones are said in full
+
+
 def test_letters_that_matplotlib_lacks_warn_nobody() -> None:
     assert "数字" in texts(plots.confusion([[1, 0], [0, 1]], ["数字", "a\nb\x00"]))
 

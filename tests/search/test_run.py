@@ -1,7 +1,5 @@
 """Searches from end to end, on a small table and on digits."""
 
-import csv
-import itertools
 import json
 
 import numpy as np
@@ -10,24 +8,16 @@ import torch
 
 from depthscale import zoo
 from depthscale.errors import SearchError
-from depthscale.search.run import is_table, search
+from depthscale.search.evaluate import Source, TrainingEvaluator
+from depthscale.search.finish import _budget
+from depthscale.search.run import Spending, is_table, search
 from depthscale.search.watch import Watcher
-from depthscale.zoo.nasbench201 import OPS, write
+from tests.search import fakes
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """Every cell; val12 is how many 3 × 3 convolutions it has, the test is less of it by noise."""
-    file = tmp_path_factory.mktemp("t") / "table.csv"
-    rng = np.random.default_rng(0)
-    columns = ["val12", "test12", "val200", "test200", "train_time", "model_size"]
-    with file.open("w", newline="") as f:
-        out = csv.writer(f)
-        out.writerow(["arch", *(f"c10_{c}" for c in columns)])
-        for code in itertools.product(range(5), repeat=6):
-            n = sum(c == 3 for c in code) + 0.1 * sum(c == 2 for c in code)
-            out.writerow([write(tuple(OPS[c] for c in code)), n, n, n, n - rng.random(), 1000 + n, 0.1 + n])
-    return file
+    return fakes.table(tmp_path_factory.mktemp("t") / "table.csv")
 
 
 def tiny(decide):
@@ -67,6 +57,7 @@ class TestTable:
         assert all(f">{name}<" in page for name in looked_up.strategies)
         assert "paired by seed" in page
         assert page.count("<svg") >= 5
+        assert "nasbench201 on table.csv (cifar10)" in page
 
     def test_a_budget_in_simulated_time(self, table):
         result = search("nasbench201", table, budget="20m", baselines=())
@@ -148,6 +139,13 @@ class TestTraining:
         result = search("layerwise", "digits", budget="3s", baselines=(), joint=True, max_parameters=3_000)
         assert result.winner.parameters <= 3_000
         assert any(k.startswith("train/") for k in result.runs[0].best.decisions)
+
+
+@pytest.mark.parametrize(("elapsed", "seconds"), [(0, 35.0), (60, 35.0), (75, 20.0), (200, 10.0)])
+def test_a_search_that_overran_leaves_less_for_the_winners(elapsed, seconds):
+    spending = Spending.of("100s", None, None)
+    evaluator = TrainingEvaluator(Source("digits"), epochs=1)
+    assert _budget(evaluator, spending, 4, None, elapsed).seconds == pytest.approx(seconds / 4)
 
 
 def test_darts_end_to_end(tmp_path):

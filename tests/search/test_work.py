@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +16,13 @@ import pytest
 from optuna.trial import TrialState
 
 from depthscale.errors import SearchError
+from depthscale.search import reaping, work
 from depthscale.search.budget import Limits, seconds
 from depthscale.search.fleet import Processes, _tend, drive
 from depthscale.search.job import Job, SpaceOf, StudyOf
 from depthscale.search.storage import open_storage
 from depthscale.search.strategy import LOST
-from depthscale.search.work import OUTCOME, OWN, REPEAT, charged, open_study
+from depthscale.search.work import OUTCOME, OWN, PATIENCE, REPEAT, charged, open_study
 from tests.search import fakes
 from tests.search.fakes import Counted, lines
 
@@ -233,6 +235,19 @@ class TestKills:
         begun = [name for _, name in lines(tmp_path / "log", "begin")]
         for trial in kept:
             assert begun.count("".join(map(str, trial.params.values()))) == 1
+
+    def test_a_worker_killed_while_it_drew_delays_the_rest_once(self, tmp_path, monkeypatch):
+        """Its trial has no owner, so that nobody can tell yet whether it lives."""
+        waits = []
+        monkeypatch.setattr(work, "DRAWING", 0.2)
+        monkeypatch.setattr(work, "REAP_SECONDS", 0.1)
+        monkeypatch.setattr(reaping, "GRACE", timedelta(seconds=1))
+        monkeypatch.setattr(time, "sleep", lambda s, sleep=time.sleep: (waits.append(s), sleep(s)))
+        one = job(tmp_path, trials=15)
+        open_study(one, one.studies[0], open_storage(one.storage)).ask()
+        assert len(finished(of(drive(one)))) == 15
+        once = 0.2 / (PATIENCE / 5)  # 15 times without a memory of it
+        assert 0 < len(waits) <= 2 * once + 1 / PATIENCE + 20  # and, at the end, until it counts as lost
 
 
 DRIVER = """

@@ -200,6 +200,14 @@ def _powers(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
+def _thousands(axis: Any) -> None:
+    """A few ticks, written 20k or 1.5M: long numbers side by side run into one another."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(5))
+    axis.set_major_formatter(EngFormatter(sep=""))
+
+
 def power(value: float) -> str:
     """A power of ten as it is said on an axis: 0.01, 1, 10⁵."""
     exponent = round(math.log10(value)) if value > 0 else 0
@@ -343,6 +351,8 @@ def scatter(
         if line == "zero":
             axes.axhline(0, color=INK, linewidth=1, alpha=0.6)
         axes.plot([p[0] for p in shown], [p[1] for p in shown], "o", color=ACCENT, alpha=0.4, markersize=3.2, mew=0)
+        if shown and max(abs(p[0]) for p in shown) >= 10_000:
+            _thousands(axes.xaxis)
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         return _finish(figure, says or f"{y} against {x}", png)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from depthscale.graph import Graph
 
 LONGER = 2.0  # times a candidate's training, where trials are counted
-SHARE = 0.35  # of a time budget
+SHARE, LEAST = 0.35, 0.1  # of a time budget: what training the winners may take, and what it is given at least
+END = 0.95  # of a time budget: by then it is over, for testing and writing take time too
 
 
 def finals(
@@ -30,8 +31,12 @@ def finals(
     seed: int,
     beside: "Mapping[str, Graph]",
     watcher: Watcher,
+    elapsed: float = 0.0,
 ) -> tuple[str, tuple[Final, ...]]:
-    """What the final values are, and one final a run (and one for every network given beside)."""
+    """What the final values are, and one final a run (and one for every network given beside).
+
+    elapsed: seconds of a time budget that are gone; a search that overran shortens this training.
+    """
     if source is None:
         return "test accuracy, %", tuple(_looked_up(r) for r in runs)
     space, dataset = job.space.make(), source.load()
@@ -42,7 +47,7 @@ def finals(
     for name, graph in beside.items():
         wanted[f"{name}@{seed}"] = (graph, {}, seed)
     assert isinstance(job.evaluator, TrainingEvaluator)
-    budget = _budget(job.evaluator, spending, len(wanted), job.limits.seconds)
+    budget = _budget(job.evaluator, spending, len(wanted), job.limits.seconds, elapsed)
     watcher.phase(f"training {len(wanted)} winners to the end")
     trained: dict[str, tuple[nn.Module, float]] = {}
     for i, (name, (graph, decisions, own)) in enumerate(wanted.items()):
@@ -77,11 +82,12 @@ def _graph(space: Space, decisions: Mapping[str, Any]) -> "Graph":
     return space.graph(space.draw(Script(dict(decisions))).architecture)
 
 
-def _budget(evaluator: TrainingEvaluator, spending: Any, networks: int, limit: float | None) -> Any:
+def _budget(evaluator: TrainingEvaluator, spending: Any, networks: int, limit: float | None, elapsed: float) -> Any:
     from depthscale.train import Budget
 
     if spending.seconds is not None:
-        return Budget(seconds=SHARE * spending.seconds / networks)
+        left = END * spending.seconds - elapsed
+        return Budget(seconds=min(SHARE, max(LEAST, left / spending.seconds)) * spending.seconds / networks)
     if evaluator.epochs is not None:
         return Budget(epochs=LONGER * evaluator.epochs)
     return Budget(seconds=LONGER * float(limit or 60.0))

@@ -160,10 +160,11 @@ def search(
     runs = tuple(r for r in runs if r.strategy not in idle)
     from depthscale.search.finish import finals
 
-    value_name, finished = finals(job, runs, spending, source, folder, seed, beside or {}, watcher)
+    elapsed = time.monotonic() - started
+    value_name, finished = finals(job, runs, spending, source, folder, seed, beside or {}, watcher, elapsed)
     result = SearchResult(
         space=job.space.make().name,
-        data=f"{data} ({dataset})" if table else source.load().name if source is not None else "",
+        data=f"{Path(data).name} ({dataset})" if table else source.load().name if source is not None else "",
         strategy=strategy,
         signal=evaluator.signal,
         value_name=value_name,

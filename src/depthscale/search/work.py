@@ -72,6 +72,7 @@ class Worker:
         self._samplers: dict[StudyOf, Any] = {}
         self._over: set[StudyOf] = set()
         self._barren: dict[StudyOf, int] = dict.fromkeys(job.studies, 0)
+        self._silent: set[int] = set()  # trials that began long ago, and never said which network they are
 
     def run(self, told: Told | None = None, stop: Callable[[], bool] = lambda: False) -> None:
         """Trials, always of the study that has used the smallest share of its limits.
@@ -186,10 +187,14 @@ class Worker:
         from optuna.trial import TrialState
 
         until = time.monotonic() + DRAWING
-        while time.monotonic() < until and any(
-            t.number < number and OWN not in t.user_attrs
+        while drawing := {
+            t._trial_id
             for t in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        ):
+            if t.number < number and OWN not in t.user_attrs and t._trial_id not in self._silent
+        }:
+            if time.monotonic() > until:
+                self._silent |= drawing  # killed while it drew, it seems: waited for once, not at every trial
+                break
             time.sleep(PATIENCE / 5)
         busy = False
         for t in study.get_trials(deepcopy=False):
