@@ -104,6 +104,11 @@ def test_long_numbers_do_not_run_into_one_another() -> None:
     assert "9000" in texts(plots.scatter([(1_000.0, 0.0), (9_000.0, 1.0)]))  # short ones are said in full
 
 
+def test_columns_of_strips_are_counted_in_whole_numbers() -> None:
+    words = texts(plots.strips([[0.0, 0.5, 1.0, 0.2]], ["a"], x="column"))
+    assert words[: words.index("column")] == ["0", "1", "2", "3"]
+
+
 def test_letters_that_matplotlib_lacks_warn_nobody() -> None:
     assert "数字" in texts(plots.confusion([[1, 0], [0, 1]], ["数字", "a\nb\x00"]))
 

@@ -249,11 +249,14 @@ def strips(
     png: str | os.PathLike[str] | None = None,
 ) -> str:
     """Named rows of colour from 0 to 1, first row on top; NaN stays empty."""
+    from matplotlib.ticker import MaxNLocator
+
     with _style():
         figure, axes = _figure(7.2, 0.9 + 0.19 * len(names))
         axes.grid(False)
         axes.imshow(values, aspect="auto", cmap="viridis", interpolation="none", vmin=0.0, vmax=1.0)
         axes.set_yticks(range(len(names)), [_cut(name, 24) for name in names], fontsize=7.5)
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))  # columns are things, and half of one is none
         axes.tick_params(length=0)
         axes.set_xlabel(x)
         for spine in axes.spines.values():
