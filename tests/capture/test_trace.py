@@ -139,6 +139,15 @@ def test_a_missing_rule_names_the_operation_and_the_place() -> None:
         ds.capture(models.Sorting(), torch.randn(2, 4))
 
 
+def test_what_a_rule_did_not_foresee_is_told_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    from depthscale.capture.mapper import RULES
+
+    monkeypatch.setitem(RULES, "tanh", lambda m, a, node: [][1])
+    module = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+    with pytest.raises(CaptureError, match=r"tanh in module '1': its rule .*IndexError: list index .*measured"):
+        ds.capture(module, torch.randn(2, 4))
+
+
 def test_bad_input() -> None:
     module = models.mlp()
     with pytest.raises(CaptureError, match="expected a torch.nn.Module to capture, got int"):

@@ -234,6 +234,17 @@ def test_masked_softmax_averages_over_what_it_sees() -> None:
     assert y.length == pytest.approx(1 / 6, rel=1e-3)
 
 
+def test_padding_with_a_number_puts_that_number_there() -> None:
+    """Features N(0, 1) beside a column of twos: each part keeps its own mean and length (linear attention's sums)."""
+    b = Builder()
+    x = b.input(5, 16).then(ops.Linear(16, laws.LECUN)).then(ops.Pad((0, 1), 2.0))
+    own, ones = x.then(ops.Slice(2, 0, 16)), x.then(ops.Slice(2, 16))
+    p = ds.propagate(b.graph(own, ones))
+    seen = {r.shape[-1]: (r.mean, r.q) for r in p.rows if isinstance(r.op, ops.Slice)}
+    np.testing.assert_allclose(seen[16], (0.0, 1.0), atol=1e-12)
+    np.testing.assert_allclose(seen[1], (2.0, 4.0))
+
+
 def test_embedding_knows_that_places_may_hold_the_same_token() -> None:
     b = Builder()
     x = b.input(10, dtype="int").then(ops.Embedding(20, 8, laws.Normal(2.0)))

@@ -54,6 +54,18 @@ def test_a_missing_rule_names_the_op() -> None:
         forward(Strange(), None)
 
 
+@pytest.mark.parametrize("way", ["_forward_rule", "Backward._rule"])
+def test_what_a_rule_did_not_foresee_is_told_with_its_node(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from depthscale.errors import TheoryError
+
+    def breaks(*args: object) -> None:
+        raise IndexError("too many indices")
+
+    monkeypatch.setattr(f"depthscale.theory.walk.{way}", breaks)
+    with pytest.raises(TheoryError, match=r"node '\S+': the theory's rule for \w+ .*IndexError: too many indices.*"):
+        ds.propagate(zoo.mlp([4, 4, 2]))
+
+
 def test_bad_input() -> None:
     graph = zoo.mlp([4, 4, 2])
     with pytest.raises(ValueError, match="batch of at least 1"):

@@ -17,7 +17,7 @@ from depthscale.capture.evaluate import Evaluator
 from depthscale.capture.laws import read_law, without_structure
 from depthscale.capture.program import COPIES, VIEWS, Program, arguments, in_place, operation, path_of, shape_of
 from depthscale.capture.values import Data, Draft, Hidden, Noise, Static, Value
-from depthscale.errors import CaptureError, GraphError
+from depthscale.errors import CaptureError, DepthscaleError, GraphError
 from depthscale.graph import Law, Op, Shape, laws, ops
 from depthscale.graph.shapes import infer
 
@@ -97,7 +97,7 @@ class Mapper:
                 self.values[node] = self._placeholder(node)
             elif node.op == "call_function":
                 self.here = node
-                self.values[node] = made = self._call(node)
+                self.values[node] = made = self._understood(node)
                 if isinstance(made, Data):
                     self.exact.setdefault(made.draft, node)
             elif node.op != "output":
@@ -134,6 +134,18 @@ class Mapper:
             self.exact[len(self.drafts) - 1] = node
             self.sizes[len(self.drafts) - 1] = shape, other
         return self.inputs[node.name]
+
+    def _understood(self, node: FxNode) -> Value:
+        """A call's value; what a rule did not foresee becomes an error that names the operation and the place."""
+        try:
+            return self._call(node)
+        except DepthscaleError:
+            raise
+        except Exception as error:
+            raise self.fail(
+                f"its rule does not know this use of it ({type(error).__name__}: {_first_line(error)}); use the "
+                "measured diagnosis, which runs the model as it is"
+            ) from error
 
     def _call(self, node: FxNode) -> Value:
         name = operation(node)
@@ -253,7 +265,7 @@ class Mapper:
         except CaptureError:
             raise
         except Exception as error:
-            raise self.fail(f"cannot evaluate {value.fx.name}: {str(error).splitlines()[0]}") from error
+            raise self.fail(f"cannot evaluate {value.fx.name}: {_first_line(error)}") from error
         assert isinstance(made, Tensor)
         return made
 
@@ -350,6 +362,10 @@ def special(*names: str) -> Callable[[Special], Special]:
         return function
 
     return keep
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]
 
 
 def _leaves(value: Any) -> list[Any]:

@@ -6,6 +6,7 @@ from depthscale.graph import ops
 from depthscale.graph.shapes import infer
 from depthscale.theory.align import coarse
 from depthscale.theory.axes import REACH, Axis, mapped
+from depthscale.theory.forward_elementwise import affine
 from depthscale.theory.index_algebra import cut, drop_one, join, merge, permute, reshape, split_one
 from depthscale.theory.moments import Shape, State, parts_shape, state
 from depthscale.theory.rules import Setting, forward
@@ -93,11 +94,10 @@ def pads_of(op: ops.Pad, ndim: int) -> list[tuple[int, int, int]]:
 
 @forward.register(ops.Pad)
 def _(op: ops.Pad, setting: Setting, x: State) -> State:
-    value = op.value
-    x = x.with_q(x.q - 2 * value * x.average + value * value, x.mean - value) if value else x  # pad with 0, put back
+    x = affine(x, 1.0, -op.value) if op.value else x  # pad with 0, put back
     for i, before, behind in pads_of(op, len(x.axes)):
         x = _padded(x, i, before, behind)
-    return x.with_q(x.q + 2 * value * x.average + value * value, x.mean + value) if value else x
+    return affine(x, 1.0, op.value) if op.value else x
 
 
 def _padded(x: State, i: int, before: int, behind: int) -> State:

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
-from depthscale.errors import GraphError, TheoryError
+from depthscale.errors import DepthscaleError, GraphError, TheoryError
 from depthscale.graph import ops
 from depthscale.graph.graph import Graph, Node, located
 from depthscale.graph.op import Op
@@ -75,7 +75,21 @@ def walk_forward(
             raise located(error, node) from error
         except TheoryError as error:
             raise TheoryError(f"node {node.name!r}: {error}") from error
+        except DepthscaleError:
+            raise
+        except Exception as error:
+            raise unforeseen(error, node, xs) from error
     return values
+
+
+def unforeseen(error: Exception, node: Node, xs: list[State]) -> TheoryError:
+    """What a rule of the theory did not expect, as an error that names the node, its op and its shapes."""
+    text = (str(error).strip().splitlines() or [""])[0][:200]
+    return TheoryError(
+        f"node {node.name!r}: the theory's rule for {type(node.op).__name__} does not know this use of it, on "
+        f"{', '.join(str(x.shape) for x in xs)} ({type(error).__name__}: {text}); use the measured diagnosis, which "
+        "runs the model as it is"
+    )
 
 
 def _forward_rule(op: Op | Fused, setting: Setting, xs: list[State]) -> State:
@@ -122,6 +136,10 @@ class Backward:
                     self._pull(node, flowing)
                 except GraphError as error:
                     raise located(error, node) from error
+                except DepthscaleError:
+                    raise
+                except Exception as error:
+                    raise unforeseen(error, node, [self.states[i] for i in node.inputs]) from error
         return self
 
     def _add(self, name: str, g: State, *, only_shown: bool = False, met: State | None = None) -> None:
