@@ -26,7 +26,7 @@ def write_small(folder: Path, *, gz: bool = True, train: int = 60, test: int = 2
     for name, rows in zip(FILES, (train, train, test, test), strict=True):
         array = r.integers(0, 256, (rows, 28, 28)) if "images" in name else np.arange(rows) % 10
         data = idx(array.astype(np.uint8))
-        (folder / (name + ".gz" * gz)).write_bytes(gzip.compress(data) if gz else data)
+        (folder / (name + ".gz" * gz)).write_bytes(gzip.compress(data, mtime=0) if gz else data)
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_idx_round_trip(tmp_path, shape):
         ("f", idx(np.zeros(9, np.uint8)) + b"x", "announces 9 bytes"),
         ("f", struct.pack(">HBB3I", 0, 8, 3, *[2**32 - 1] * 3), "announces"),
         ("f.gz", b"no gzip", "cannot be read"),
-        ("f.gz", gzip.compress(idx(np.zeros(99, np.uint8)))[:-12], "cannot be read"),
+        ("f.gz", gzip.compress(idx(np.zeros(99, np.uint8)), mtime=0)[:-12], "cannot be read"),
     ],
 )
 def test_broken_idx_files_are_refused(tmp_path, name, content, message):
@@ -111,7 +111,7 @@ def test_broken_idx_files_are_refused(tmp_path, name, content, message):
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path, monkeypatch, offline):
     write_small(tmp_path / "mnist")
-    (tmp_path / "mnist" / f"{FILES[1]}.gz").write_bytes(gzip.compress(idx(np.zeros(7, np.uint8))))
+    (tmp_path / "mnist" / f"{FILES[1]}.gz").write_bytes(gzip.compress(idx(np.zeros(7, np.uint8)), mtime=0))
     monkeypatch.setenv("DEPTHSCALE_DATA", str(tmp_path))
     with pytest.raises(DataError, match="as many labels"):
         load("mnist")
