@@ -15,7 +15,7 @@ run: $(READY)
 	$(BIN)/depthscale design digits --budget 60s --out out/digits --overwrite
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff format --check

@@ -120,7 +120,7 @@ def _choice(s: Structure, site: Site, pairs: Pairing, q: dict[str, float], uses:
     if site.feeds == "product":
         return replace(base, q=_value_length(s, site), why="what a gate lets through half of: twice as much")
     if site.feeds == "output":
-        return replace(base, q=OUTPUT, why="the output starts with unit variance")
+        return replace(base, q=OUTPUT, why=f"the output starts small, at a mean square of {OUTPUT:g}")
     if uses > 1:
         return _shared(s, site, base, pairs, q, uses)
     if site.after is None:
