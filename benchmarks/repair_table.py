@@ -55,7 +55,7 @@ def main() -> None:
         f"""# Repair against the usual initialisations
 
 `python benchmarks/networks_train.py repair`, `… --init depthscale`, `python benchmarks/repair_table.py`;
-{platform.machine()}, torch {torch.__version__}, **one seed** (three were wanted; the machine was shared with other work),
+{platform.machine()}, torch {torch.__version__}, **one seed** (three were wanted; the machine was shared),
 eight settings each. Cells: settings of eight that reached the mark within 300 / within 1,500 steps (fewest steps). The
 mark is 90 % of 512 training digits, for autoencoders half of the variance; runs at chance after 300 steps count as
 failed. `own` is what the code itself draws.

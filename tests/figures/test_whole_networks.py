@@ -1,7 +1,8 @@
 import pytest
 
+from depthscale.errors import SearchError
 from depthscale.figures import whole_networks
-from depthscale.figures.whole_networks import CLOSE, SPACES
+from depthscale.figures.whole_networks import CLOSE, SPACES, TARGET
 
 
 def data(whole):
@@ -21,5 +22,11 @@ FAILS = [data(-0.05), data(-0.01)]
 
 @pytest.mark.parametrize("name", SPACES)
 def test_sizes_are_equal(name):
-    drawn = whole_networks._drawn(name, (1, 8, 8), 10, 2, 12_000, 0)
-    assert all(abs(g.cost().parameters - 12_000) <= CLOSE * 12_000 for g in drawn)
+    drawn = whole_networks._drawn(name, (1, 8, 8), 10, 2, TARGET, 0)
+    assert len(drawn) == 2
+    assert all(abs(g.cost().parameters - TARGET) <= CLOSE * TARGET for g in drawn)
+
+
+def test_a_size_that_no_network_has_is_said_to_be_so():
+    with pytest.raises(SearchError, match="about 10 parameters, found 0 of 1"):
+        whole_networks._drawn("blockwise", (1, 8, 8), 10, 1, 10, 0)

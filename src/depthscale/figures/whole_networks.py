@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 SPACES = ("blockwise", "whole", "wired")
 MARGIN = 0.01  # accuracy below which a difference is none
 CLOSE = 0.15  # relative difference of parameters that counts as equal
+TARGET = 50_000  # parameters; randomly wired networks have 39,000 at the least, most of them in their head
+TRIES = 100  # draws for each network wanted
 
 
 def run(quick: bool, seed: int, say: Say) -> Data:
@@ -24,7 +26,7 @@ def run(quick: bool, seed: int, say: Say) -> Data:
     from depthscale.train import Budget, TrainConfig, Trainer
 
     dataset = load("digits", seed=seed)
-    n, target, epochs = (4, 12_000, 1.5) if quick else (24, 20_000, 12)
+    n, target, epochs = (4, TARGET, 1.5) if quick else (24, TARGET, 12)
     found: Data = {"target": target, "epochs": epochs, "accuracy": {}, "parameters": {}}
     for name in SPACES:
         graphs = _drawn(name, tuple(dataset.input_shape), dataset.outputs, n, target, seed)
@@ -42,7 +44,7 @@ def run(quick: bool, seed: int, say: Say) -> Data:
 
 def _drawn(name: str, shape: tuple[int, ...], outputs: int, n: int, target: int, seed: int) -> "list[Graph]":
     """Networks of a space within 15 % of the target: the width is chosen for every draw."""
-    from depthscale.errors import GraphError
+    from depthscale.errors import GraphError, SearchError
     from depthscale.search.space import Script
     from depthscale.search.spaces import space
 
@@ -53,21 +55,25 @@ def _drawn(name: str, shape: tuple[int, ...], outputs: int, n: int, target: int,
     }
     rng = np.random.default_rng(seed)
     found: list[Graph] = []
-    while len(found) < n:
+    for _ in range(TRIES * n):
         try:
             drawn = space(name, input_shape=shape, outputs=outputs, width=8, **options[name]).sample(rng)
             sized = [
                 space(name, input_shape=shape, outputs=outputs, width=w, **options[name])
                 .draw(Script(drawn.decisions))
                 .architecture
-                for w in range(4, 13, 2)
+                for w in range(4, 25, 2)
             ]
         except GraphError:
             continue
         best = min(sized, key=lambda g: abs(g.cost().parameters - target))
         if abs(best.cost().parameters - target) <= CLOSE * target:
             found.append(best)
-    return found
+        if len(found) == n:
+            return found
+    raise SearchError(
+        f"expected space {name} to have networks of about {target:,} parameters, found {len(found)} of {n}"
+    )
 
 
 def judge(data: Data) -> Verdict:
