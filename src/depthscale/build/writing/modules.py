@@ -164,7 +164,7 @@ class Module:
         leaf = self.access(owner) if owner else ""
         local = self.family.relative(unit.path)
         holes = [self._kept(self.family.write(("node", local, i))) for i in range(len(template.numbers))]
-        self.helpers.update(h for h in ("drop_path", "causal") if f"{h}(" in template.text)
+        self.helpers.update(h for h in ("drop_path", "causal", "causal_logits") if f"{h}(" in template.text)
         weight = "layer" if isinstance(node.op, ops.LAYERS) else ""
 
         def write(words: Sequence[str]) -> str:
