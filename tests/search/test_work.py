@@ -168,15 +168,23 @@ def test_a_space_from_a_file():
 
 
 class Killer(threading.Thread):
-    """Kills one of this process's children at random, every ``pause`` seconds, ``times`` times."""
+    """Kills one of this process's children at random, every ``pause`` seconds, at most ``times`` times, until ended."""
 
     def __init__(self, times, pause, seed=0):
         super().__init__(daemon=True)
         self.times, self.pause, self.rng, self.kills = times, pause, np.random.default_rng(seed), 0
+        self.ended = threading.Event()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *exception):
+        self.ended.set()  # else it would kill the workers of the tests that follow
+        self.join()
 
     def run(self):
-        while self.kills < self.times:
-            time.sleep(self.pause)
+        while self.kills < self.times and not self.ended.wait(self.pause):
             victims = [p.pid for p in psutil.Process().children(recursive=True) if p.name().startswith("python")]
             mine = [p for p in multiprocessing.active_children() if p.pid in victims]
             if len(mine) > 1:
@@ -186,14 +194,12 @@ class Killer(threading.Thread):
 
 class TestKills:
     def test_workers_killed_at_random(self, tmp_path):
-        killer = Killer(4, 1.0)
-        killer.start()
         notes = []
-        studies = drive(
-            job(tmp_path, trials=200, evaluator=Counted(str(tmp_path / "log"), 0.01)), workers=2, note=notes.append
-        )
+        evaluator = Counted(str(tmp_path / "log"), 0.04)
+        with Killer(4, 0.5) as killer:
+            studies = drive(job(tmp_path, trials=200, evaluator=evaluator), workers=2, note=notes.append)
         done = finished(of(studies))
-        assert killer.kills == 4
+        assert killer.kills >= 2  # how many there is time for depends on the machine
         assert len(done) == 200
         assert len({t.user_attrs[OWN]["key"] for t in done}) == 200
         ends = lines(tmp_path / "log", "end")
