@@ -1,8 +1,10 @@
 """``torch.export`` of a module, its failures as one sentence, and values of what does not depend on the data."""
 
+import io
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,13 +61,25 @@ def training(module: nn.Module, on: bool) -> Iterator[None]:
             m.training = was
 
 
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Without the pages that export logs and prints when it gives up: one sentence says what is needed."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
+
+
 def export(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, train: bool = True) -> Program:
     """The module as a straight-line program of ATen operations.
 
     Raises CaptureError, in one sentence, where the module's code cannot be traced: control flow that depends on
     values of the data, inputs that do not fit, code that fails.
     """
-    with training(module, train), warnings.catch_warnings():
+    with training(module, train), warnings.catch_warnings(), _silent():
         warnings.simplefilter("ignore")
         try:
             made = torch.export.export(module, args, dict(kwargs), strict=False)

@@ -158,7 +158,8 @@ def _table(d: Diagnosis) -> list[str]:
         c = "" if math.isnan(r.c) else f"{r.c:.4f}"
         chi = "" if math.isnan(r.chi) else f"{r.chi:.3g}"
         line = f"{_short(r.name, wide):<{wide}}  {describe(r.op):<26.26} {r.q:>10.3g} {c:>8} {r.g:>10.3g} {chi:>8}"
-        line += f" {dead:>5} {r.error:>5.0%}"
+        error = "" if math.isnan(r.error) else f"{r.error:.0%}"
+        line += f" {dead:>5} {error:>5}"
         if d.measured:
             seen = d.measured.get(r.name)
             line += f" {seen.q:>10.3g} {seen.g:>10.3g}" if seen else ""

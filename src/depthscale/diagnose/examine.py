@@ -9,7 +9,7 @@ from depthscale.diagnose.causes import Finding, explain
 from depthscale.diagnose.diagnosis import Diagnosis
 from depthscale.diagnose.pairs import odd_spread
 from depthscale.diagnose.structure import Structure
-from depthscale.errors import DepthscaleError
+from depthscale.errors import CaptureError, DepthscaleError, TrainingError
 from depthscale.graph import Graph, Law, Op, edit, laws, ops
 from depthscale.theory.inputs import InputStats
 from depthscale.theory.propagate import Propagation, propagate
@@ -45,9 +45,15 @@ def check(
     least four different rows, else noise; or InputStats. batch: examples that batch normalisation sees. measure: also
     runs a module on the weights that it has, and lays what is seen beside. Nothing is changed in the model.
 
-    Raises DepthscaleError (CaptureError for a model that cannot be read; GraphError for shapes that do not fit).
+    A module that no graph can be made of (control flow that depends on values, an operation without a rule) is run on
+    the example instead, and what its modules do is measured (``observed.Observed``); a note says why.
+
+    Raises DepthscaleError (CaptureError for a model that does not run; GraphError for shapes that do not fit).
     """
-    graph, captured, arguments = read(model, example, kwargs)
+    try:
+        graph, captured, arguments = read(model, example, kwargs)
+    except CaptureError as error:
+        return _observed(error, model, example, kwargs, name)
     stats, words = statistics(inputs, graph, arguments)
     if captured is not None and not any(p.is_meta for p in captured.program.module.parameters()):
         from depthscale.diagnose.weights import as_seen
@@ -59,6 +65,21 @@ def check(
 
         diagnosis = lay_beside(diagnosis, captured)
     return diagnosis
+
+
+def _observed(
+    error: CaptureError, model: Any, example: Any, kwargs: Mapping[str, Any] | None, name: str | None
+) -> Diagnosis:
+    """The measured diagnosis of what could not be captured; one sentence where the model does not run either."""
+    if example is None or not hasattr(model, "parameters") or any(p.is_meta for p in model.parameters()):
+        raise error
+    from depthscale.diagnose.observed import observe
+
+    reason = str(error).partition("; ")[0]
+    try:
+        return observe(model, _arguments(example), kwargs, reason=reason, name=name, inputs="the example batch")
+    except TrainingError as failure:
+        raise (error if "does not take" in reason else CaptureError(str(failure))) from None
 
 
 def read(

@@ -103,22 +103,50 @@ def summarise(graph: Graph, rows: Sequence["Row"], gradients: Mapping[str, float
             normalised,
         )
     levels = sorted({depth[r.name] for r in layers})
-    energy = np.array([np.mean([r.energy for r in layers if depth[r.name] == d]) for d in levels])
-    q = np.array([np.mean([r.q for r in layers if depth[r.name] == d]) for d in levels])
-    c = np.array([np.mean([r.c for r in layers if depth[r.name] == d]) for d in levels])
-    steps = levels[-1] - levels[0]
-    first, last = layers[0], layers[-1]
-    ratio = float(energy[0] / energy[-1])
-    growth = ratio ** (1 / max(steps, 1)) if ratio > 0 else 0.0
-    weights = [gradients.get(f"{getattr(r.op, 'shared', None) or r.name}.weight", math.nan) for r in (first, last)]
-    return Totals(
-        depth=levels[-1],
-        growth_forward=float((q[-1] / q[0]) ** (1 / max(steps, 1))) if q[0] > 0 else math.nan,
-        growth_backward=growth,
-        gradient_ratio=ratio,
+    energy, q, c = (
+        np.array([np.mean([getattr(r, key) for r in layers if depth[r.name] == d]) for d in levels])
+        for key in ("energy", "q", "c")
+    )
+    weights = [
+        gradients.get(f"{getattr(r.op, 'shared', None) or r.name}.weight", math.nan) for r in (layers[0], layers[-1])
+    ]
+    return totals_of(
+        levels,
+        energy,
+        q,
+        c,
         weight_gradient_ratio=math.sqrt(weights[0] / weights[1]) if weights[1] > 0 else math.nan,
         c_end=end.c,
         q_end=end.q,
+        dead=dead,
+        normalised=normalised,
+    )
+
+
+def totals_of(
+    levels: Sequence[int],
+    energy: Array,
+    q: Array,
+    c: Array,
+    *,
+    weight_gradient_ratio: float,
+    c_end: float,
+    q_end: float,
+    dead: float,
+    normalised: float,
+) -> Totals:
+    """Totals from what is known level by level (at least two): gradient energy, second moment and correlation."""
+    steps = max(levels[-1] - levels[0], 1)
+    ratio = float(energy[0] / energy[-1]) if energy[-1] > 0 else 0.0
+    growth = ratio ** (1 / steps) if ratio > 0 else 0.0
+    return Totals(
+        depth=levels[-1],
+        growth_forward=float((q[-1] / q[0]) ** (1 / steps)) if q[0] > 0 else math.nan,
+        growth_backward=growth,
+        gradient_ratio=ratio,
+        weight_gradient_ratio=weight_gradient_ratio,
+        c_end=c_end,
+        q_end=q_end,
         xi_grad=_scale(growth),
         xi_c=_tail_scale(np.array(levels, dtype=float), c),
         dead=dead,
