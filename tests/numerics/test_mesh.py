@@ -66,3 +66,11 @@ def test_the_derivative_of_the_series():
     x = np.linspace(-7.9, 7.9, 401) + 1e-3
     truth = np.where(x > 0, np.cos(x), 1 - 0.2 * x * np.exp(-x * x))
     assert df(x) == pytest.approx(truth, abs=2e-10)
+
+
+@pytest.mark.parametrize("f", [lambda x: 1 + np.tanh(x), lambda x: 0.5 * x * (1 + np.tanh(0.8 * (x + 0.0447 * x**3)))])
+def test_rounding_inside_a_function_is_not_taken_for_structure(f):
+    mesh = Mesh(f)
+    assert len(mesh.cuts(8.0)) < 100
+    assert mesh.unresolved == 0
+    assert not mesh.breaks(8.0)

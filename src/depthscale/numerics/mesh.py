@@ -120,7 +120,8 @@ def _refine(f: Function, first: Array) -> tuple[Array, Array, Array, float, floa
     the size below which the function counts as nothing.
     """
     left, width = first[:-1], np.diff(first)
-    floor = 0.0
+    floor, rounding = 0.0, 0.0
+    before = np.full(len(left), np.inf)  # the tail of the panel that each is half of
     done: list[tuple[Array, Array, Array]] = []
     unresolved, count = 0.0, 0
     for level in range(64):
@@ -129,11 +130,14 @@ def _refine(f: Function, first: Array) -> tuple[Array, Array, Array, float, floa
         if level == 0:
             finite = scale[np.isfinite(scale) & (np.abs(left) < 8.0)]
             floor = 1e-4 * float(finite.max(initial=0.0))
+            rounding = 4 * EPS * float(finite.max(initial=0.0))
         tail = np.maximum(np.abs(coefficients[:, -3:]).max(axis=1), missed / 16)
         tiny = width <= 4 * np.spacing(np.maximum(np.abs(left), 1e-300)) + 1e-17
         # a point x is only known to rounding, and so is f there: its slope times that of x
         noise = 8 * EPS * (np.abs(left) + width) * np.abs(coefficients[:, 1]) * 2 / width
         good = (tail <= _TOL * np.maximum(scale, floor) + noise) | ~np.isfinite(scale) | tiny
+        # 1 + tanh x far out: what halving leaves as it is, and so small, is rounding of larger terms inside f
+        good |= (tail <= rounding) & (2 * tail >= before)
         if count + len(left) > _MAX_PANELS:
             relative = tail[~good] / np.maximum(scale, floor)[~good]
             unresolved = max(unresolved, float(relative.max(initial=0.0)))
@@ -142,7 +146,7 @@ def _refine(f: Function, first: Array) -> tuple[Array, Array, Array, float, floa
         count += int(good.sum())
         if good.all():
             break
-        half = width[~good] / 2
+        half, before = width[~good] / 2, np.repeat(tail[~good], 2)
         left = np.stack([left[~good], left[~good] + half], axis=1).ravel()
         width = np.repeat(half, 2)
     order = np.argsort(np.concatenate([d[0] for d in done]), kind="stable")

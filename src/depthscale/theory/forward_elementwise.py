@@ -58,7 +58,9 @@ def averages_of(op: ops.Activation) -> Activation:
         return Activation(op.function, (), lambda x: f(x, **given), lambda x: df(x, **given), kinks)
     if op.function in POWERS:
         f, df = _power(op)
-        return Activation(op.function, (), f, df, (0.0,))
+        exponent = dict(op.parameters).get("exponent", -1.0)
+        entire = op.function == "pow" and float(exponent) == int(float(exponent)) and float(exponent) >= 0
+        return Activation(op.function, (), f, df, () if entire else (0.0,))
     given = {k: v for k, v in op.parameters if k != "threshold"}
     return activation(op.function, **given)
 
