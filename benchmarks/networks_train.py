@@ -1,9 +1,8 @@
 """Which of the benchmark's networks train, and with which initialisation: fills results/networks.jsonl, resumable.
 
 python benchmarks/networks_train.py verdict            # their own weights: what verdicts are judged by
-python benchmarks/networks_train.py repair             # own, Xavier, Kaiming, orthogonal, LSUV
-python benchmarks/networks_train.py repair --init depthscale
-… --seeds 0,1,2 --only tanh
+python benchmarks/networks_train.py repair             # own, Xavier, Kaiming, orthogonal, LSUV, depthscale
+… --seeds 0,1,2 --init LSUV --only tanh
 """
 
 from __future__ import annotations
@@ -34,9 +33,9 @@ def depthscale(module: nn.Module, network: Network, seed: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("which", choices=("verdict", "repair"))
-    parser.add_argument("--init", default=None, help="one initialisation; by default all but depthscale's")
+    parser.add_argument("--init", default=None, help="one initialisation; by default all")
     parser.add_argument("--seeds", default="0")
-    parser.add_argument("--only", default="", help="networks whose name contains this")
+    parser.add_argument("--only", default="", help="networks whose name contains one of a|b|c, in this order")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument(
         "--minutes", type=float, help="stop at the next network after this time (exit status 3: all done)"
@@ -50,8 +49,10 @@ def main() -> None:
     if given.init:
         prepares = {given.init: every[given.init]}
     else:
-        prepares = {"own": None} if given.which == "verdict" else dict(RIVALS)
-    networks = {k: v for k, v in (VERDICT if given.which == "verdict" else REPAIR).items() if given.only in k}
+        prepares = {"own": None} if given.which == "verdict" else every
+    known = VERDICT if given.which == "verdict" else REPAIR
+    parts = given.only.split("|")
+    networks = {k: v for part in parts for k, v in known.items() if part in k}
     for line in fill(Results(given.results), networks, prepares, seeds):
         print(line, flush=True)
         if given.minutes is not None and time.monotonic() - start > 60 * given.minutes:

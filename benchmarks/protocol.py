@@ -4,8 +4,9 @@ A network is trained on scikit-learn's digits (64 pixels, standardised as a whol
 momentum 0.9 at four learning rates and by Adam at four, without schedule, clipping or decay. It has trained when it
 names 90 % of 512 training digits rightly; for a network that gives its input back, when it explains half of the
 variance (the first 10 principal components explain 74 %). Runs stop there, when they are not finite any more, when
-they are still at chance (below 20 %, or 2 % explained) after 300 steps, or after 1,500; whether they were there within
-300 is recorded too.
+they are still at chance (below 20 %, or 2 % explained) after 300 steps, or after 1,500. An initialisation of which two
+settings a seed have trained within 300 steps is decided, and its other runs end there: settings are counted at 300
+steps, and 1,500 are spent to see whether what is slow trains at all.
 
 All runs of one architecture are one tensor program: parameters are stacked, ``torch.func.vmap`` runs the module, and
 runs that have ended are taken out. Batch normalisation uses the batch, also when accuracy is measured.
@@ -17,6 +18,7 @@ import json
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,7 @@ SETTINGS = (
     *(("sgd", rate) for rate in (0.1, 0.03, 0.01, 0.003)),
     *(("adam", rate) for rate in (1e-2, 3e-3, 1e-3, 3e-4)),
 )
+ENOUGH = 2  # settings that have to train
 BATCH, EVERY, STUCK, MARK, EXPLAINED = 32, 25, 300, 0.9, 0.5
 PIECE = 128  # digits that are measured at once
 
@@ -43,7 +46,7 @@ class Run:
     setting: int
     steps: int | None
     best: float
-    end: str  # trained, diverged, stuck or budget
+    end: str  # trained, diverged, stuck, decided or budget
 
 
 def digits() -> tuple[Tensor, Tensor]:
@@ -62,8 +65,15 @@ def shaped(x: Tensor, reads: str) -> Tensor:
 class Batch:
     """Many copies of one network, trained side by side: SGD's runs in front, Adam's behind."""
 
-    def __init__(self, modules: Sequence[nn.Module], settings: Sequence[int], network: Network, seed: int) -> None:
-        self.network, self.settings = network, list(settings)
+    def __init__(
+        self,
+        modules: Sequence[nn.Module],
+        settings: Sequence[int],
+        network: Network,
+        seed: int,
+        groups: Sequence[str] = (),
+    ) -> None:
+        self.network, self.settings, self.groups = network, list(settings), list(groups)
         self.skeleton = replace_all_batch_norm_modules_(modules[0]).train()
         self.alive = sorted(range(len(settings)), key=lambda i: SETTINGS[settings[i]][0] == "adam")
         named = [dict(modules[i].named_parameters()) for i in self.alive]
@@ -139,9 +149,24 @@ class Batch:
             else:
                 keep.append(k)
                 continue
-            self.found[run] = Run(self.settings[run], t if end == "trained" else None, self.best[run], end)
+            self._end(run, end, t)
+        if t == BUDGETS[0]:
+            decided = self._decided()
+            for k in keep:
+                if self.groups[self.alive[k]] in decided:
+                    self._end(self.alive[k], "decided", t)
+            keep = [k for k in keep if self.alive[k] not in self.found]
         if len(keep) < len(self.alive):
             self._keep(keep)
+
+    def _end(self, run: int, end: str, t: int) -> None:
+        self.found[run] = Run(self.settings[run], t if end == "trained" else None, self.best[run], end)
+
+    def _decided(self) -> set[str]:
+        """Groups of which enough runs have trained."""
+        there = Counter(self.groups[run] for run, r in self.found.items() if r.end == "trained")
+        every = Counter(self.groups)
+        return {g for g, n in every.items() if there[g] * len(SETTINGS) >= ENOUGH * n}
 
     def _keep(self, which: list[int]) -> None:
         at, k = torch.tensor(which, dtype=torch.long), self.sgd
@@ -175,14 +200,15 @@ def made(network: Network, prepare: Prepare | None, seed: int) -> nn.Module:
 
 def trial(network: Network, prepares: Mapping[str, Prepare | None], seeds: Sequence[int], steps: int) -> dict:
     """Runs by (initialisation, seed): all settings of each; ``prepares`` is the initialisations by name."""
-    keys, modules, settings = [], [], []
+    keys, modules, settings, groups = [], [], [], []
     for name, prepare in prepares.items():
         for seed in seeds:
             module = made(network, prepare, seed)
             keys.append((name, seed))
             modules += [module] * len(SETTINGS)
             settings += range(len(SETTINGS))
-    runs = Batch(modules, settings, network, seed=seeds[0]).train(steps)
+            groups += [name] * len(SETTINGS)
+    runs = Batch(modules, settings, network, seeds[0], groups).train(steps)
     n = len(SETTINGS)
     return {key: runs[i * n : (i + 1) * n] for i, key in enumerate(keys)}
 

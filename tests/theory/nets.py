@@ -216,3 +216,12 @@ def resized() -> Graph:
     x = b.input(32, 8, 8).then(ops.Conv(96, (3, 3), 1, 1, weight=laws.LECUN)).then(act("relu"))
     x = x.then(ops.Resize((11, 11))).then(ops.Conv(96, (3, 3), 1, 1, weight=laws.HE)).then(act("relu"))
     return b.graph(linear(x.then(ops.Reduce("mean", (2, 3))), 64))
+
+
+@net
+def pyramid() -> Graph:
+    """Maxima over windows of SiLU, which is no monotone function."""
+    b = Builder()
+    x = b.input(64, 9, 9).then(ops.Conv(96, 1)).then(ops.BatchNorm()).then(act("silu"))
+    x = x.then(ops.MaxPool(3))
+    return b.graph(x.then(ops.Conv(64, 1)))

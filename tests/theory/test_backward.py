@@ -13,7 +13,7 @@ from depthscale.theory.axes import Axis
 from depthscale.theory.backward import backward
 from depthscale.theory.backward_attention import response
 from depthscale.theory.forward import Setting, forward
-from depthscale.theory.moments import independent
+from depthscale.theory.moments import independent, state
 from depthscale.theory.propagate import Propagation
 
 
@@ -93,12 +93,23 @@ def test_a_token_of_a_joined_sequence_collects_its_own_inputs() -> None:
 def test_depthwise_convolutions_under_channels_that_are_split_later(
     op: type[ops.Conv] | type[ops.ConvTranspose],
 ) -> None:
-    """Channels (4, 4) averaged over the first: ∂/∂x is w g/4 for four channels each, so E = E[w²]/16."""
-    b = Builder()
-    x = b.input(16, 3, 3).then(op(16, 1, groups=16, weight=laws.Normal(3.0)))
-    y = x.then(ops.Reshape((-1, 4, 4, 3, 3))).then(ops.Reduce("mean", (1,)))
-    p = ds.propagate(b.graph(y), batch=4)
-    assert p.rows[0].g == pytest.approx(9 / 16)
+    """g agrees along the first of (4, 4) channels; ∂/∂x is w g channel by channel, so its mean square is E[w²] E[g²].
+
+    Other channels' weights are independent: only an entry with itself is left.
+    """
+    layer = op(16, 1, groups=16, weight=laws.Normal(3.0), bias=None)
+    x = independent((Axis(4), Axis(16), Axis(3), Axis(3)), 1.0)
+    channels = Axis(16, factors=(4, 4))
+    classes = np.zeros((2, channels.classes, 2, 2))
+    for k, agree in enumerate([(1, 1), (1, 0), (0, 1), (0, 0)]):
+        classes[0, k, 0, 0] = float(agree[1])  # one value for all that agree on the second factor
+    g = state((Axis(4), channels, Axis(3), Axis(3)), classes)
+    y = forward(layer, Setting(4), x)
+    gx = backward(layer, Setting(4), g, y, x).inputs[0]
+    assert gx is not None
+    assert gx.length == pytest.approx(9.0)
+    across = gx.q[0, gx.axes[1].same :]
+    np.testing.assert_allclose(across, 0.0, atol=1e-12)
 
 
 def test_axes_survive_a_copy() -> None:

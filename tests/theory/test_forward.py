@@ -315,3 +315,17 @@ def test_sums_along_a_padded_image_are_exact() -> None:
             per_tap += np.einsum("pq,bqcr,sr->bpcs", m, np.einsum("bipcis->bpcs", dense), m) * 0.16
     full = np.einsum("bpcs,ij->bipcjs", per_tap, np.eye(3)).reshape(150, 150)
     np.testing.assert_allclose(y.q, classes_of(full, y.axes), rtol=1e-9, atol=1e-12)
+
+
+def test_products_with_joined_parts_keep_the_mean_of_each() -> None:
+    """Keys through ReLU against values with a one appended, as in linear attention: Σ_n relu(k_n) 1 = N/√(2π)."""
+    b = Builder()
+    x = b.input(24, 96)
+    k = x.then(ops.Linear(48, laws.LECUN, laws.ZERO)).then(ops.Activation("relu"))
+    v = x.then(ops.Linear(48, laws.LECUN, laws.ZERO)).then(ops.Pad((0, 1), value=1.0))
+    y = k.then(ops.Permute((0, 2, 1))).then(ops.MatMul(), v)  # (B, 48, 49)
+    p = ds.propagate(b.graph(y.then(ops.Slice(2, 0, 48)), y.then(ops.Slice(2, 48))))
+    values, sums = p.rows[-2], p.rows[-1]
+    assert values.mean == pytest.approx(0.0, abs=1e-9)
+    assert sums.mean == pytest.approx(24 / math.sqrt(2 * math.pi))
+    assert values.q == pytest.approx(24 / 2, rel=1e-6)  # Σ_n E[relu²] E[v²]: tokens are independent

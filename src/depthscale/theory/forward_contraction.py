@@ -19,7 +19,7 @@ from depthscale.graph.shapes import infer
 from depthscale.numerics.estimate import Array
 from depthscale.theory.align import aligned, coarse, common_axes, without_parts
 from depthscale.theory.axes import REACH, Axis, mapped
-from depthscale.theory.moments import Shape, State, state
+from depthscale.theory.moments import Shape, State, parts_shape, state
 from depthscale.theory.rules import Setting, forward, law_classes, row_product, specs_of
 from depthscale.theory.windows import (
     Window,
@@ -283,10 +283,10 @@ def contract(a: State, b: State, i: int, j: int) -> State:
     left, right, last = product(a, b, i, j)
     axes = common_axes((left, right))
     y = np.tensordot(left.q * right.q, axes[last].pairs, ([last], [0]))
-    mean = left.average * right.average * axes[last].n
+    both, cut = left.mean * right.mean, axes[last].parts  # one per part of the axis that has parts
+    mean = np.asarray(both @ np.array(cut, dtype=float) if cut else both * axes[last].n)
     kept = axes[:last]
-    means = np.full(len(next((x.parts for x in kept if x.parts), ())), mean) if any(x.parts for x in kept) else mean
-    return as_gaussian(state(kept, y, means), a.spread + b.spread)
+    return as_gaussian(state(kept, y, np.broadcast_to(mean, parts_shape(kept))), a.spread + b.spread)
 
 
 @forward.register(ops.MatMul)

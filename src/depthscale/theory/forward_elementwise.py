@@ -379,11 +379,14 @@ def _(op: ops.Divide, setting: Setting, x: State, y: State) -> State:
 
 
 def inverse_moments(y: State) -> Array:
-    """E[1/(y_i y_j)] by class, for a divisor that keeps away from zero: second order in its relative variance."""
+    """E[1/(y_i y_j)] by class, for a divisor that keeps away from zero: second order in its relative variance.
+
+    Sums of positive terms (the divisors of linear attention) do so at larger variances than a Gaussian would.
+    """
     m, v = y.average, max(y.length - y.average**2, 0.0)
-    if not m * m > 4 * v:
+    if not m * m > 2 * v:
         raise TheoryError(
-            f"Divide: expected a divisor whose mean is over two standard deviations from zero, got mean {m:.3g} and "
+            f"Divide: expected a divisor whose mean is over 1.4 standard deviations from zero, got mean {m:.3g} and "
             f"variance {v:.3g}; a quotient by numbers around zero has no second moment."
         )
     covariance = (y.q - y.means()) / (m * m)

@@ -2,9 +2,10 @@
 
 x·σ(x) written out, relu(x) + x, a chain of activations: every node that is an elementwise function of one earlier
 tensor (its root) is one elementwise function of that root, exactly. A maximum over a window of φ(x) for a monotone φ
-is φ of the maximum of x; back-propagation then knows that the largest entry is hardly ever on a flat part of φ.
+(or one that, as SiLU, falls but a little) is φ of the maximum of x; back-propagation then knows that the largest entry is hardly ever on a flat part of φ.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -83,12 +84,22 @@ class Fused:
     pool: ops.MaxPool | None = None
 
 
+_DIP = 0.4  # what SiLU, GELU, Mish and their like lose on the way down, at most
+
+
 @lru_cache(maxsize=4096)
-def _monotone(op: ops.Activation) -> bool:
+def _rises(op: ops.Activation, window: int) -> bool:
+    """Whether the largest of a window's values is the function of the largest argument, or hardly ever another.
+
+    SiLU and its kin fall a little below 0 before they rise: that counts only where all of a window is negative.
+    """
     x = np.linspace(-12.0, 12.0, 481)
     with np.errstate(all="ignore"):
         y = averages_of(op)(x)
-    return bool(np.all(np.isfinite(y)) and np.all(np.diff(y) >= 0))
+    if not np.all(np.isfinite(y)):
+        return False
+    fall = float(np.max(np.maximum.accumulate(y) - y))
+    return fall <= 0 or (fall <= _DIP and window >= 4 and bool(np.all(np.diff(y[x >= 0]) >= 0)))
 
 
 _TOGETHER = (ops.Add, ops.Subtract, ops.Multiply, ops.Divide)
@@ -119,7 +130,7 @@ def fuse(graph: Graph) -> dict[str, Fused]:
         elif isinstance(op, ops.MaxPool) and node.inputs[0] in known:
             root, inner = known[node.inputs[0]]
             simple = inner.op is not None and inner.arguments == (own,)
-            if simple and isinstance(inner.op, ops.Activation) and _monotone(inner.op):
+            if simple and isinstance(inner.op, ops.Activation) and _rises(inner.op, math.prod(op.kernel)):
                 out[node.name] = Fused(root, inner, op)
     return out
 
