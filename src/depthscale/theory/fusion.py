@@ -2,7 +2,8 @@
 
 x·σ(x) written out, relu(x) + x, a chain of activations: every node that is an elementwise function of one earlier
 tensor (its root) is one elementwise function of that root, exactly. A maximum over a window of φ(x) for a monotone φ
-(or one that, as SiLU, falls but a little) is φ of the maximum of x; back-propagation then knows that the largest entry is hardly ever on a flat part of φ.
+(or one that, as SiLU, falls but a little) is φ of the maximum of x; back-propagation then knows that the largest entry
+is hardly ever on a flat part of φ.
 """
 
 import math
