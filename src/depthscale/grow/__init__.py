@@ -4,7 +4,37 @@
 carries weights, running statistics and the optimiser's moments over.
 """
 
-from depthscale.grow.edits import connect, deepen, deepen_identity, free_layers, narrow, widen
+from depthscale.grow.branches import (
+    branches,
+    bypass,
+    connect,
+    deepen,
+    deepen_identity,
+    drop_branch,
+    rewire,
+    skip,
+)
+from depthscale.grow.edits import add_units, free_layers, narrow, split, widen
+from depthscale.grow.heads import add_heads, keep_heads
 from depthscale.grow.live import Edit, Live, Step
 
-__all__ = ["Edit", "Live", "Step", "connect", "deepen", "deepen_identity", "free_layers", "narrow", "widen"]
+__all__ = [
+    "Edit",
+    "Live",
+    "Step",
+    "add_heads",
+    "add_units",
+    "branches",
+    "bypass",
+    "connect",
+    "deepen",
+    "deepen_identity",
+    "drop_branch",
+    "free_layers",
+    "keep_heads",
+    "narrow",
+    "rewire",
+    "skip",
+    "split",
+    "widen",
+]

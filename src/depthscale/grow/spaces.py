@@ -7,6 +7,7 @@ it, of everything with a parameter per unit, and of all layers that read it. A s
 ours to choose (the data, the outputs) or where an op mixes its units in a way that copies would change.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,7 +30,9 @@ class Space:
     """Units that are edited together.
 
     makers: layers that put them out. keepers: nodes with parameters per unit. readers: layers that take them in.
-    locked: why the number of units cannot change, or "".
+    locked: why the number of units cannot change, or "". groups: units come in so many groups of one size, which are
+    read or normalised apart, so that all change alike. even: who averages over the units, so that copies preserve the
+    function only where every unit is copied as often as every other ("": nobody).
     """
 
     size: int
@@ -37,6 +40,8 @@ class Space:
     keepers: list[str] = field(default_factory=list)
     readers: list[str] = field(default_factory=list)
     locked: str = ""
+    groups: int = 1
+    even: str = ""
 
 
 class Spaces:
@@ -109,7 +114,35 @@ class Spaces:
             offset += n
         return np.concatenate(old), np.concatenate(unit)
 
+    def grouped(self, at: int, index: Index) -> Index | None:
+        """The units that ``index`` takes of every group, where it takes the same of each; else None."""
+        space = self.space(at)
+        if len(index) % space.groups:
+            return None
+        each = space.size // space.groups
+        parts = index.reshape(space.groups, -1)
+        local = np.where(parts < 0, -1, parts - each * np.arange(space.groups)[:, None])
+        return local[0] if (local == local[0]).all() else None
+
+    def spread(self, at: int, local: Index) -> Index:
+        """The index that takes ``local`` of every group."""
+        space = self.space(at)
+        each = space.size // space.groups
+        whole = np.where(local < 0, -1, local + each * np.arange(space.groups)[:, None])
+        return whole.ravel().astype(np.intp)
+
     # --- what the rules use ---
+
+    def bind(self, label: Label, groups: int, even: str, why: str) -> None:
+        """The units along an axis come in groups, and somebody averages over them (where ``even`` says who)."""
+        if len(label) != 1 or (groups > 1 and label[0][1] != 1):
+            self.lock([label], why)
+            return
+        space = self.space(label[0][0])
+        space.groups = math.lcm(space.groups, groups)
+        space.even = space.even or even
+        if space.size % space.groups:
+            self.lock([label], why)
 
     def new(self, size: int, maker: str | None = None) -> Label:
         """A space of its own."""
@@ -160,7 +193,8 @@ class Spaces:
         s, t = self.root(s), self.root(t)
         if s != t:
             self._parent[t] = s
-            self._spaces[s].locked = self._spaces[s].locked or self._spaces[t].locked
+            a, b = self._spaces[s], self._spaces[t]
+            a.locked, a.even, a.groups = a.locked or b.locked, a.even or b.even, math.lcm(a.groups, b.groups)
 
 
 rule: Rule[Labels] = Rule("unit", "grow/spaces.py")
@@ -191,7 +225,15 @@ def _(op: ops.Conv, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> Lab
     if op.groups == n == op.out_channels:
         spaces.kept[node.name] = x[1]
         return ((), x[1], *rest)
-    return spaces.stop(node, inputs, f"{node.name} reads them in groups")
+    if not x[1]:
+        return spaces.stop(node, inputs, f"{node.name} reads them in groups")
+    spaces.read[node.name] = x[1]
+    spaces.bind(x[1], op.groups, "", f"{node.name} reads them in groups")
+    made = spaces.new(op.out_channels, node.name)
+    spaces.bind(made, op.groups, "", "")
+    if len(x[1]) != 1 or x[1][0][1] != 1:
+        spaces.lock([made], f"{node.name} makes them in groups")
+    return ((), made, *rest)
 
 
 @rule.register(ops.BatchNorm, ops.InstanceNorm)
@@ -226,13 +268,20 @@ def _(op: Any, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> Labels:
 
 @rule.register(ops.LayerNorm, ops.RMSNorm)
 def _(op: ops.LayerNorm | ops.RMSNorm, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> Labels:
-    spaces.lock(inputs[0][len(inputs[0]) - op.axes :], f"{node.name} averages over them")
+    first, *others = inputs[0][len(inputs[0]) - op.axes :]
+    spaces.lock(others, f"{node.name} averages over them behind another axis")
+    if first:
+        spaces.kept[node.name] = first
+        spaces.bind(first, 1, f"{node.name} averages over them", f"{node.name} averages over them with others")
     return inputs[0]
 
 
 @rule.register(ops.GroupNorm)
 def _(op: ops.GroupNorm, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> Labels:
-    spaces.lock([inputs[0][1]], f"{node.name} averages over them")
+    if inputs[0][1]:
+        spaces.kept[node.name] = inputs[0][1]
+        why = f"{node.name} averages over them"
+        spaces.bind(inputs[0][1], op.groups, why, why + " with others")
     return inputs[0]
 
 

@@ -48,23 +48,36 @@ class Engine:
         if config.monitor == "accuracy" and self.task != "classification":
             raise TrainingError("expected monitor to be auto or loss for regression, got 'accuracy'")
         self._check_fits(x, y)
-        d = self.devices
-        built = isinstance(getattr(model, "graph", None), Graph) and d.world == 1
+        built = isinstance(getattr(model, "graph", None), Graph) and self.devices.world == 1
         self.channels_last = x.dim() == 4 and (built if config.channels_last is None else config.channels_last)
-        self.batches = Batches(
-            x.to(device),
-            y.to(device),
-            config.batch,
-            config.seed,
-            channels_last=self.channels_last,
-            rank=d.rank,
-            world=d.world,
-        )
+        self.batches = self._batches(x, y)
         self.val = self._validation(dataset, like)
         self.optimiser = make_optimiser(self.model, config)
         self.forward = self.devices.prepare(self.model, self.optimiser)
         self.average = None if config.ema is None else Average(self.model, config.ema)
         self.step = 0
+
+    def _batches(self, x: Tensor, y: Tensor) -> Batches:
+        d, c = self.devices, self.config
+        x, y = x.to(d.device), y.to(d.device)
+        return Batches(x, y, c.batch, c.seed, channels_last=self.channels_last, rank=d.rank, world=d.world)
+
+    def adopt(self, model: nn.Module) -> None:
+        """Go on with another network whose parameters the optimiser holds by now: its structure was edited.
+
+        Raises TrainingError where weights are averaged, for there is no average of a changing structure.
+        """
+        if self.average is not None:
+            raise TrainingError("expected no average of the weights of a network that changes; leave ema at None")
+        self.model = model
+        self.forward = self.devices.prepare(model, self.optimiser)
+
+    def show(self, dataset: DatasetLike) -> None:
+        """Go on with other data of the same task and shapes. Raises TrainingError where they do not fit."""
+        like = next((p for p in self.model.parameters() if p.is_floating_point()), None)
+        x, y = tensors(dataset.train, dataset.task, like)
+        self._check_fits(x, y)
+        self.batches, self.val = self._batches(x, y), self._validation(dataset, like)
 
     def _check_fits(self, x: Tensor, y: Tensor) -> None:
         augment = self.config.augment

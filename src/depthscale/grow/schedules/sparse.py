@@ -1,0 +1,54 @@
+"""Sparse from the beginning, connections dropped and regrown: SET (at random) and RigL (by gradient).
+
+Mocanu et al. 2018; Evci et al. 2020: the structure of the cap with the connections of the final size, Erdős–Rényi
+densities, a share of the weakest replaced at intervals, falling along a cosine to nothing at three quarters of training.
+"""
+
+import math
+from functools import partial
+
+from depthscale.graph import Graph
+from depthscale.grow.masks import densities, maskable, sparsify, swap
+from depthscale.grow.resize import scaled
+from depthscale.grow.schedules.schedule import Plan, Schedule, Stage
+from depthscale.grow.training import Training
+
+SHARE, STOPPED, EVENTS = 0.3, 0.75, 24
+
+
+def begins(plan: Plan, seed: int) -> Graph:
+    """The network given, scaled to the cap."""
+    return scaled(plan.start, plan.cap)
+
+
+def _stages(plan: Plan, by_gradient: bool) -> tuple[Stage, ...]:
+    found = [Stage("sparse", STOPPED / (EVENTS + 1), partial(thin, parameters=plan.final))]
+    for k in range(1, EVENTS + 1):
+        share = SHARE / 2 * (1 + math.cos(math.pi * k / (EVENTS + 1)))
+        act = partial(turn, share=share, by_gradient=by_gradient)
+        found.append(Stage(f"swap {k}", STOPPED * (k + 1) / (EVENTS + 1), act))
+    return (*found, Stage("consolidation", 1.0))
+
+
+def thin(training: Training, parameters: int) -> None:
+    """Mask connections at random down to so many parameters."""
+    named = dict(training.live.module.named_parameters())
+    names = maskable(training.graph)
+    connections = sum(named[n].numel() for n in names)
+    other = sum(p.numel() for p in named.values()) - connections
+    density = min(1.0, max((parameters - other) / connections, len(names) / connections))
+    training.masked(sparsify(training.live, densities(training.graph, density), training.seed))
+
+
+def turn(training: Training, share: float, by_gradient: bool) -> None:
+    """Replace a share of the connections."""
+    gradients = training.gradients()[0] if by_gradient else None
+    swap(training.live, share, gradients, training.seed + len(training.points))
+
+
+SCHEDULES = [
+    Schedule("set", "sparse; weak connections replaced at random", "Mocanu et al. 2018", begins,
+             partial(_stages, by_gradient=False)),
+    Schedule("rigl", "sparse; weak connections replaced by gradient", "Evci et al. 2020", begins,
+             partial(_stages, by_gradient=True)),
+]  # fmt: skip
