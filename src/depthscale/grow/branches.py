@@ -1,10 +1,10 @@
 """Edits of depth and wiring: blocks and branches put in and taken out, connections made, moved and cut.
 
 ``deepen`` and ``connect`` add a branch whose last weights are zero, which works behind any activation;
-``deepen_identity`` inserts a layer that is the identity (Net2DeeperNet, Chen et al. 2016), where the activation in front
-is one that its own output passes unchanged; ``skip`` adds a node to another with a learned gain of zero. These leave the
-function as it is. ``bypass``, ``drop_branch`` and ``rewire`` change it. None may change the shape of an output or cut one
-off from the data.
+``deepen_identity`` inserts a layer that is the identity (Net2DeeperNet, Chen et al. 2016), where the activation in
+front is one that its own output passes unchanged; ``skip`` adds a node to another with a learned gain of zero. These
+leave the function as it is. ``bypass``, ``drop_branch`` and ``rewire`` change it. None may change the shape of an
+output or cut one off from the data.
 """
 
 from dataclasses import replace

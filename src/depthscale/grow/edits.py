@@ -33,8 +33,8 @@ def widen(
     """The edit that gives a layer (and all that share its units) ``units`` of them, the function unchanged.
 
     New units are copies of old ones: of those in ``copied`` (indices, one per new unit), else of ones drawn at random.
-    ``tilt`` > 0 lets copies be heard differently: noise of that many root mean squares that sums to zero over the copies
-    of a unit. Exact in evaluation, and in training wherever nothing random (dropout) acts on the copies. Raises
+    ``tilt`` > 0 lets copies be heard differently: noise of that many root mean squares that sums to zero over the
+    copies of a unit. Exact in evaluation, and in training wherever nothing random (dropout) acts on the copies. Raises
     GraphError for a layer whose width cannot change (the reason is said), for fewer units than there are, and for a
     number that groups or an average over the units do not allow.
     """
@@ -146,7 +146,8 @@ def narrow(graph: Graph, layer: str, keep: Iterable[int]) -> Edit:
         )
     if spaces.grouped(at, index) is None:
         raise GraphError(
-            f"expected the same units of each of the {spaces.space(at).groups} groups of {layer!r}, got {index.tolist()}"
+            f"expected the same units of each of the {spaces.space(at).groups} groups of {layer!r}, "
+            f"got {index.tolist()}"
         )
     return _resized("narrow", spaces, layer, at, index)
 

@@ -85,7 +85,8 @@ def keep_heads(graph: Graph, attention: str, keep: Iterable[int]) -> Edit:
     index = np.asarray(list(keep), dtype=np.intp)
     if len(index) == 0 or len(set(index.tolist())) != len(index) or index.min() < 0 or index.max() >= found.count:
         raise GraphError(
-            f"expected at least one of the {found.count} heads of {attention!r} to keep, each once, got {index.tolist()}"
+            f"expected at least one of the {found.count} heads of {attention!r} to keep, each once, "
+            f"got {index.tolist()}"
         )
     return _resized("narrow", graph, attention, found, index)
 
@@ -114,9 +115,9 @@ def _resized(kind: str, graph: Graph, attention: str, found: Heads, index: Index
     sources[f"{found.reader}.weight"] = Source((take,))
 
     def op(node: Node) -> Any:
-        if node.name in found.makers:
+        if isinstance(node.op, ops.Linear) and node.name in found.makers:
             return replace(node.op, out_features=found.makers[node.name] * len(index) * found.width)
-        if node.name in found.splits:
+        if isinstance(node.op, ops.Unflatten) and node.name in found.splits:
             return replace(node.op, sizes=(*found.splits[node.name][:-2], len(index), found.width))
         return node.op
 

@@ -64,6 +64,6 @@ def scaled(graph: Graph, parameters: int, shape: Callable[[str], float] | None =
 
 def _too_small(least: int, parameters: int) -> str:
     return (
-        f"expected a cap of at least {least:,} parameters, which this network has at its narrowest, got {parameters:,}; "
-        "raise the cap or give a smaller network"
+        f"expected a cap of at least {least:,} parameters, which this network has at its narrowest, got "
+        f"{parameters:,}; raise the cap or give a smaller network"
     )

@@ -185,7 +185,7 @@ class Training:
         with self.still() as module:
             for xs, ys in zip(torch.chunk(x, parts), torch.chunk(y, parts), strict=True):
                 module.zero_grad()
-                self.engine.objective(module(xs), ys).backward()
+                self.engine.devices.backward(self.engine.objective(module(xs), ys))
                 found.append({n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None})
         adds = self.row_work
         if self.live.masks:  # gradients of connections that are not there: the weights' part is dense

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from depthscale.graph import Graph, all_parameters, ops
+from depthscale.graph import Graph, all_parameters
 from depthscale.graph.cost import multiply_adds
 from depthscale.grow.spaces import Spaces
 
@@ -109,18 +109,14 @@ class Units:
         size = self.spaces.space(at).size
         _, unit = self.spaces.entries(label, at, np.arange(size))
         own = unit >= 0
-        return np.bincount(unit[own], weights=values.double().cpu().numpy()[own], minlength=size)
+        summed = np.bincount(unit[own], weights=values.double().cpu().numpy()[own], minlength=size)
+        return np.asarray(summed, dtype=np.float64)
 
     def together(self, layer: str, scores: Array) -> Array:
         """Scores of units that go together (one of each group), for every such set."""
-        return scores.reshape(self.groups(layer), -1).sum(0)
+        return np.asarray(scores.reshape(self.groups(layer), -1).sum(0), dtype=np.float64)
 
 
 def scores_of(value: Tensor) -> Tensor:
     """Squares in double precision."""
     return value.detach().double().square()
-
-
-def is_linear(graph: Graph, name: str) -> bool:
-    """Whether a node is a linear layer over vectors."""
-    return isinstance(graph[name].op, ops.Linear)

@@ -27,7 +27,7 @@ def best_units(
     sizes = {n: units.size(n) for n in wanted}
     live = Live(copy.deepcopy(training.live.module))
     tried_rows: dict[str, dict[str, Tensor]] = {}
-    for i, (layer, count) in enumerate(reversed(wanted.items())):  # the last first: those in front find rows to hear them
+    for i, (layer, count) in enumerate(reversed(list(wanted.items()))):  # the last first, so that none hears another
         given = {} if rows is None else dict(rows.get(layer, {}))
         have = max((len(r) for r in given.values()), default=0)
         groups = units.groups(layer)
@@ -38,7 +38,7 @@ def best_units(
         tried_rows[layer] = {m: named[f"{m}.weight"].detach().clone() for m in units.makers(layer)}
     x, y = training.probe()
     with training.still(live.module) as module:
-        training.engine.objective(module(x), y).backward()
+        training.engine.devices.backward(training.engine.objective(module(x), y))
         named = dict(module.named_parameters())
         gradients = {n: scores_of(p.grad) for n, p in named.items() if p.grad is not None}
     training.charge(len(x), adds=work(live.graph, {}))
@@ -81,4 +81,5 @@ def _as_long(rows: Tensor, weight: Tensor) -> Tensor:
         return rows
     length = weight.flatten(1).norm(dim=1).square().mean().sqrt()
     norms = rows.flatten(1).norm(dim=1).clamp_min(1e-30).reshape(-1, *[1] * (rows.dim() - 1))
-    return rows / norms * length
+    scaled: Tensor = rows / norms * length
+    return scaled

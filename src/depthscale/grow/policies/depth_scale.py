@@ -1,7 +1,7 @@
 """Deeper or wider, by theory: a network is worth deepening while its depth stays below six depth scales.
 
-Signals of random networks are told apart over about six times ξ (Schoenholz et al. 2017); a block more is proposed where
-the deeper network is within that, by propagation over its graph, else only units are.
+Signals of random networks are told apart over about six times ξ (Schoenholz et al. 2017); a block more is proposed
+where the deeper network is within that, by propagation over its graph, else only units are.
 """
 
 import math

@@ -1,8 +1,8 @@
 """Where to grow by the expected decrease of the loss: units in every layer, and a new block behind every activation.
 
-A new part that begins at zero moves the function along its gradient; to first order a step of length ε lowers the loss by
-ε‖∂L/∂w‖ over what begins at zero (the functional gradient; Wu et al. 2020, Firefly, eq. 4; Verbockhaven et al. 2024). The
-decrease per parameter decides between wider and deeper.
+A new part that begins at zero moves the function along its gradient; to first order a step of length ε lowers the loss
+by ε‖∂L/∂w‖ over what begins at zero (the functional gradient; Wu et al. 2020, Firefly, eq. 4; Verbockhaven et al.
+2024). The decrease per parameter decides between wider and deeper.
 """
 
 import copy
@@ -44,7 +44,7 @@ def blocks(training: Training) -> list[Proposal]:
         live = Live(copy.deepcopy(training.live.module)).apply(edit, seed=training.decisions)
         x, y = training.probe()
         with training.still(live.module) as module:
-            training.engine.objective(module(x), y).backward()
+            training.engine.devices.backward(training.engine.objective(module(x), y))
             grads = [p.grad for n, p in module.named_parameters() if n not in _names(graph) and p.grad is not None]
             gain = sum(float(g.double().square().sum()) for g in grads)
         training.charge(len(x), adds=work(live.graph, {}))

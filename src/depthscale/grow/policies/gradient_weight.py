@@ -1,5 +1,7 @@
-"""What to prune by gradient × weight: the change of the loss, to first order, when a unit falls silent (Molchanov et al.
-2019, eq. 8). Σ g·w over what reads a unit is that change on one part of the rows; its square is averaged over parts.
+"""What to prune by gradient × weight: the change of the loss, to first order, when a unit falls silent.
+
+Σ g·w over what reads a unit is that change on one part of the rows; its square is averaged over parts (Molchanov et al.
+2019, eq. 8).
 """
 
 import numpy as np

@@ -1,5 +1,7 @@
-"""What to prune by size: the norm of what a unit reads times the norm of what reads it (Han et al. 2015; for units, Li et
-al. 2017). The product does not change when a scale moves from one side of a ReLU to the other.
+"""What to prune by size: the norm of what a unit reads times the norm of what reads it, over the layer's mean.
+
+The product does not change when a scale moves from one side of a ReLU to the other (Han et al. 2015; for units, Li et
+al. 2017).
 """
 
 import numpy as np
@@ -17,7 +19,8 @@ class Magnitude:
     def __call__(self, training: Training) -> dict[str, Array]:  # noqa: D102
         units = Units(training.graph)
         squares = {n: scores_of(p) for n, p in training.live.module.named_parameters() if p.dim() > 1}
-        return {n: np.sqrt(units.made(n, squares) * units.heard(n, squares)) for n in units.layers}
+        found = {n: np.sqrt(units.made(n, squares) * units.heard(n, squares)) for n in units.layers}
+        return {n: s / max(float(s.mean()), 1e-30) for n, s in found.items()}
 
 
 POLICY = Policy(

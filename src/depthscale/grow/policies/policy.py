@@ -1,8 +1,8 @@
 """What a policy is: a small object that looks at a network in training and says what to change, or when.
 
 Three kinds share one protocol (a name, and being called with the training): one that grows returns ``Proposal``s, one
-that prunes scores for every unit of every free layer (larger: keep), one that times returns whether it is due. A file in
-this folder defines ``POLICY``; it is found by itself.
+that prunes scores for every unit of every free layer (larger: keep), one that times returns whether it is due. A file
+in this folder defines ``POLICY``; it is found by itself.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,8 @@
 """Sparse from the beginning, connections dropped and regrown: SET (at random) and RigL (by gradient).
 
 Mocanu et al. 2018; Evci et al. 2020: the structure of the cap with the connections of the final size, Erdős–Rényi
-densities, a share of the weakest replaced at intervals, falling along a cosine to nothing at three quarters of training.
+densities, a share of the weakest replaced at intervals, falling along a cosine to nothing at three quarters of
+training.
 """
 
 import math

@@ -1,0 +1,179 @@
+"""Is a structure that learns worth it? Every schedule on several data sets under one budget of training operations.
+
+``python benchmarks/grow_experiment.py run --part static`` (or streams) adds runs to
+benchmarks/results/grow_static.jsonl one by one: kill it whenever you like, it goes on where it was. ``report`` writes
+the tables, pictures and verdicts. Data: scikit-learn's, MNIST and CIFAR-10 from $DEPTHSCALE_DATA; settings without
+their data are left out, saying so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import sys
+import tarfile
+import time
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from depthscale import zoo
+from depthscale.grow.experiment import SCHEDULES, Rows, Setting, drawn, run_one
+
+RESULTS = Path(__file__).parent / "results"
+DATA = Path(os.environ.get("DEPTHSCALE_DATA", "data"))
+
+
+@lru_cache(maxsize=1)
+def mnist() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """MNIST at 14 × 14 (means of 2 × 2 pixels)."""
+    from depthscale.data.mnist import read_mnist
+
+    raw = read_mnist()
+    x = np.asarray(raw.x, np.float32).reshape(-1, 1, 14, 2, 14, 2).mean((3, 5)) / 255
+    y = np.asarray(raw.y).astype(np.int64)
+    return x[:60000], y[:60000], x[60000:], y[60000:]
+
+
+@lru_cache(maxsize=1)
+def cifar() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """CIFAR-10 at 16 × 16: 800 images a class of the training part, 200 of the test part, decoded once and kept."""
+    kept = Path(os.environ.get("XDG_CACHE_HOME", "/tmp")) / "depthscale_cifar16.npz"
+    if not kept.exists():
+        from PIL import Image
+
+        wanted = {"train": 800, "test": 200}
+        counts: dict[str, int] = {}
+        found: dict[str, list] = {"x_train": [], "y_train": [], "x_test": [], "y_test": []}
+        names: list[str] = []
+        with tarfile.open(DATA / "cifar10_jpeg.tar.xz") as archive:
+            for member in archive:
+                parts = member.name.split("/")
+                if len(parts) != 4 or parts[1] not in wanted or not member.isfile():
+                    continue
+                if counts.get(f"{parts[1]}/{parts[2]}", 0) >= wanted[parts[1]]:
+                    continue
+                counts[f"{parts[1]}/{parts[2]}"] = counts.get(f"{parts[1]}/{parts[2]}", 0) + 1
+                if parts[2] not in names:
+                    names.append(parts[2])
+                image = Image.open(io.BytesIO(archive.extractfile(member).read())).convert("RGB")
+                x = np.asarray(image, np.float32).reshape(16, 2, 16, 2, 3).mean((1, 3)).transpose(2, 0, 1) / 255
+                found[f"x_{parts[1]}"].append(x)
+                found[f"y_{parts[1]}"].append(names.index(parts[2]))
+        np.savez_compressed(kept, **{k: np.asarray(v) for k, v in found.items()})
+    with np.load(kept) as f:
+        return f["x_train"], f["y_train"].astype(np.int64), f["x_test"], f["y_test"].astype(np.int64)
+
+
+def digits_rows(seed: int) -> Rows:
+    from sklearn.datasets import load_digits
+
+    x, y = load_digits(return_X_y=True)
+    return drawn(x.astype(np.float32), y, seed, 1000, 797)
+
+
+def cancer_rows(seed: int) -> Rows:
+    from sklearn.datasets import load_breast_cancer
+
+    x, y = load_breast_cancer(return_X_y=True)
+    return drawn(x.astype(np.float32), y, seed, 300, 269)
+
+
+def mnist_rows(seed: int) -> Rows:
+    x, y, x_test, y_test = mnist()
+    return drawn(x, y, seed, 4000, 0, (x_test[:4000], y_test[:4000]))
+
+
+def cifar_rows(seed: int) -> Rows:
+    x, y, x_test, y_test = cifar()
+    return drawn(x, y, seed, 5000, 0, (x_test, y_test))
+
+
+def settings() -> dict[str, Setting]:
+    mlp = zoo.mlp((64, 64, 64, 10))
+    table = zoo.mlp((30, 32, 32, 2))
+    small = zoo.convnet((1, 1), 16, image_size=14, norm="batch")
+    colour = zoo.convnet((1, 1, 1), 16, in_channels=3, image_size=16, norm="batch")
+    found = [
+        Setting("digits", digits_rows, mlp, 24_000, 8_000, 1.5e9, batch=32),
+        Setting("breast-cancer", cancer_rows, table, 6_000, 1_500, 1.7e8, batch=32),
+        Setting("mnist", mnist_rows, small, 24_000, 8_000, 4e10),
+        Setting("cifar10", cifar_rows, colour, 48_000, 16_000, 8e10),
+    ]
+    return {s.name: s for s in found}
+
+
+def jobs(part: str, seeds: range, shares: tuple[float, ...], only: str | None, schedules: tuple[str, ...]):
+    for share in shares:
+        for seed in seeds:  # all schedules of a seed before the next: what there is can be compared at any time
+            for setting in settings().values():
+                for name in schedules:
+                    if only is None or setting.name in only.split(","):
+                        yield setting, name, seed, share
+
+
+def run(args: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    path = Path(args.out or RESULTS / f"grow_{args.part}.jsonl")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done = {(r["setting"], r["schedule"], r["seed"], r["share"]) for r in read(path)}
+    shares = tuple(float(s) for s in args.shares.split(","))
+    names = tuple(args.schedules.split(",")) if args.schedules else SCHEDULES
+    for i, (setting, name, seed, share) in enumerate(
+        jobs(args.part, range(args.first, args.first + args.seeds), shares, args.only, names)
+    ):
+        if (setting.name, name, seed, share) in done or i % args.of != args.worker:
+            continue
+        began = time.time()
+        try:
+            found = run_one(setting, name, seed, share)
+        except (FileNotFoundError, OSError) as error:
+            print(f"{setting.name} left out: {error}", file=sys.stderr)
+            continue
+        with path.open("a") as file:
+            file.write(json.dumps(found) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        print(
+            f"{setting.name:14s} {name:14s} seed {seed} share {share:g}: accuracy {found['accuracy']:.4f}, "
+            f"{found['parameters']} parameters, {found['steps']} steps, {found['cpu_seconds']:.1f} CPU s, "
+            f"{time.time() - began:.0f} s",
+            flush=True,
+        )
+
+
+def read(path: Path) -> list[dict]:
+    if not path.exists():
+        return []
+    found = []
+    for line in path.read_text().splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue  # a line torn by a kill
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=("run", "report"))
+    parser.add_argument("--part", choices=("static", "streams"), default="static")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--shares", default="1")
+    parser.add_argument("--only")
+    parser.add_argument("--schedules")
+    parser.add_argument("--out")
+    parser.add_argument("--worker", type=int, default=0)
+    parser.add_argument("--of", type=int, default=1)
+    args = parser.parse_args()
+    if args.what == "run":
+        run(args)
+
+
+if __name__ == "__main__":
+    main()
