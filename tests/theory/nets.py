@@ -225,3 +225,14 @@ def pyramid() -> Graph:
     x = b.input(64, 9, 9).then(ops.Conv(96, 1)).then(ops.BatchNorm()).then(act("silu"))
     x = x.then(ops.MaxPool(3))
     return b.graph(x.then(ops.Conv(64, 1)))
+
+
+@net
+def joined_pool() -> Graph:
+    """Maxima over windows of channels that come from two branches, one of them read again."""
+    b = Builder()
+    x = b.input(64, 9, 9)
+    branches = [x.then(ops.Conv(96, 1)).then(ops.BatchNorm()).then(act("relu")) for _ in range(2)]
+    joined = branches[0].then(ops.Concat(1), branches[1])
+    y = joined.then(ops.MaxPool(3)).then(ops.Conv(64, 1))
+    return b.graph(y, joined.then(ops.AvgPool(3)).then(ops.Conv(64, 1)))

@@ -18,6 +18,7 @@ from depthscale.theory.frames import frame
 from depthscale.theory.fusion import fuse
 from depthscale.theory.inputs import InputStats
 from depthscale.theory.moments import State
+from depthscale.theory.pooled import in_parts
 from depthscale.theory.rules import Setting
 from depthscale.theory.verdict import Totals, Verdict, judge, summarise
 from depthscale.theory.walk import Backward, walk_forward
@@ -120,9 +121,10 @@ def propagate(
         raise GraphError(f"expected a batch of at least 1, got {batch}")
     stats = InputStats(q_input, c=c_input) if inputs is None else inputs
     setting = Setting(batch, training)
-    fused = fuse(graph)
-    states = walk_forward(graph, stats, setting, fused)
-    pulled = Backward(graph, states, setting, fused).run()
+    work, parts = in_parts(graph)
+    fused = fuse(work)
+    states = walk_forward(work, stats, setting, fused)
+    pulled = Backward(work, states, setting, fused, parts).run()
     rows = tuple(_row(node, states, pulled) for node in graph.nodes)
     totals = summarise(graph, rows, pulled.parameters)
     return Propagation(rows, pulled.parameters, totals, judge(rows, totals), states, pulled.shown)

@@ -112,8 +112,17 @@ _MET = (*ops.NORMS, ops.Linear, ops.Conv)
 class Backward:
     """The way back: gradients by node, summed over users; those of fused nodes go straight to their root."""
 
-    def __init__(self, graph: Graph, states: dict[str, State], setting: Setting, fused: Mapping[str, Fused]) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        states: dict[str, State],
+        setting: Setting,
+        fused: Mapping[str, Fused],
+        parts: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
         self.graph, self.states, self.setting, self.fused = graph, states, setting, fused
+        self.parts = parts or {}  # of pools of joined channels (``pooled``)
+        self.sent: dict[str, State] = {}  # by part of a pool: the gradient at its input
         self.flowing: dict[str, State] = {}  # what is passed on
         self.shown: dict[str, State] = {}  # what is reported: also gradients inside fused expressions
         self.parameters: dict[str, float] = {}
@@ -140,7 +149,23 @@ class Backward:
                     raise
                 except Exception as error:
                     raise unforeseen(error, node, [self.states[i] for i in node.inputs]) from error
+        for name, parts in self.parts.items():
+            self._show_joined(name, parts)
         return self
+
+    def _show_joined(self, pool: str, parts: tuple[str, ...]) -> None:
+        """What a pool of joined channels sends to them, which went to each of them past the joined tensor."""
+        sent = [self.sent.get(p) for p in parts]
+        if any(g is None for g in sent):
+            return
+        op = self.graph[pool].op
+        joined = forward(op, self.setting, *cast(list[State], sent))
+        sources = tuple(self.graph[p].inputs[0] for p in parts)
+        for node in self.graph.nodes:
+            if node.inputs == sources and node.op == op:
+                self.shown[node.name] = simplify(add_states(self.shown.get(node.name), joined))
+        left = self.flowing[pool].length * self.flowing[pool].size
+        self.chi[pool] = joined.length * joined.size / left if left > 0 else math.nan
 
     def _add(self, name: str, g: State, *, only_shown: bool = False, met: State | None = None) -> None:
         flowing, shown = self.flowing.get(name), self.shown.get(name)
@@ -159,6 +184,8 @@ class Backward:
         extra = self.extra.get(node.name)
         pulled = self._rule(node, g if extra is None else add_states(g, extra).marked(spread=g.spread))
         self._follow_shortcut(node, pulled)
+        if isinstance(node.op, ops.MaxPool) and pulled.inputs[0] is not None:
+            self.sent[node.name] = pulled.inputs[0]
         for source, gx in zip(node.inputs, pulled.inputs, strict=True):
             if gx is not None and (plan is None or source != plan.root):
                 gx = gx if gx.spread else gx.marked(spread=g.spread)  # most rules leave it as it is
