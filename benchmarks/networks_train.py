@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from networks import REPAIR, VERDICT, Network
-from protocol import Prepare, Results, fill
+from protocol import BUDGETS, Prepare, Results, fill
 from rivals import RIVALS
 from torch import nn
 
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--init", default=None, help="one initialisation; by default all")
     parser.add_argument("--seeds", default="0")
     parser.add_argument("--only", default="", help="networks whose name contains one of a|b|c, in this order")
+    parser.add_argument("--steps", type=int, default=BUDGETS[-1], help="the longest budget")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument(
         "--minutes", type=float, help="stop at the next network after this time (exit status 3: all done)"
@@ -53,7 +54,7 @@ def main() -> None:
     known = VERDICT if given.which == "verdict" else REPAIR
     parts = given.only.split("|")
     networks = {k: v for part in parts for k, v in known.items() if part in k}
-    for line in fill(Results(given.results), networks, prepares, seeds):
+    for line in fill(Results(given.results), networks, prepares, seeds, given.steps):
         print(line, flush=True)
         if given.minutes is not None and time.monotonic() - start > 60 * given.minutes:
             return

@@ -252,9 +252,13 @@ def trained(row: Mapping[str, object], budget: int) -> int:
 
 
 def fill(
-    results: Results, networks: Mapping[str, Network], prepares: Mapping[str, Prepare | None], seeds: Sequence[int]
+    results: Results,
+    networks: Mapping[str, Network],
+    prepares: Mapping[str, Prepare | None],
+    seeds: Sequence[int],
+    steps: int = BUDGETS[-1],
 ) -> Iterator[str]:
-    """Runs what is missing, network by network; yields a line about each."""
+    """Runs what is missing for up to ``steps`` steps, network by network; yields a line about each."""
     for name, network in networks.items():
         wanted = {
             init: prepare
@@ -264,9 +268,9 @@ def fill(
         if not wanted:
             continue
         start = time.monotonic()
-        for (init, seed), runs in trial(network, wanted, seeds, BUDGETS[-1]).items():
+        for (init, seed), runs in trial(network, wanted, seeds, steps).items():
             if not results.has(name, init, seed):
-                results.add(name, init, seed, runs)
+                results.add(name, init, seed, runs, limit=steps)
         told = ", ".join(
             f"{init} {sum(trained(r, BUDGETS[-1]) for r in results.of(name, init))}/{8 * len(seeds)}" for init in wanted
         )

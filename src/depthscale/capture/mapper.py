@@ -16,6 +16,7 @@ from torch.fx import Node as FxNode
 from depthscale.capture.evaluate import Evaluator
 from depthscale.capture.laws import read_law, without_structure
 from depthscale.capture.program import COPIES, VIEWS, Program, arguments, in_place, operation, path_of, shape_of
+from depthscale.capture.source import Source, Step
 from depthscale.capture.values import Data, Draft, Hidden, Noise, Static, Value
 from depthscale.errors import CaptureError, DepthscaleError, GraphError
 from depthscale.graph import Law, Op, Shape, laws, ops
@@ -38,37 +39,6 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
         return function
 
     return keep
-
-
-@dataclass(frozen=True)
-class Step:
-    """One view taken of a parameter on its way into a layer."""
-
-    target: Any
-    args: tuple[Any, ...]
-    kwargs: tuple[tuple[str, Any], ...] = ()
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a parameter of the graph comes from in the module.
-
-    names: the module's own parameters it is made of. steps: views that lead from the (only) one to the graph's
-    tensor, so that it can be written through; None where it is computed and cannot be written.
-    """
-
-    names: tuple[str, ...]
-    steps: tuple[Step, ...] | None = ()
-
-    def view(self, tensor: Tensor) -> Tensor:
-        """The graph's tensor as a view of the module's: writing into it writes the module's parameter."""
-        if self.steps is None:
-            raise CaptureError(
-                f"a weight computed from {', '.join(self.names) or 'constants'} cannot be written; set those instead"
-            )
-        for step in self.steps:
-            tensor = step.target(tensor, *step.args, **dict(step.kwargs))
-        return tensor
 
 
 @dataclass
@@ -262,8 +232,8 @@ class Mapper:
         """The value of a static tensor."""
         try:
             made = self.evaluator.value(value.fx)
-        except CaptureError:
-            raise
+        except CaptureError as error:
+            raise self.fail(str(error)) from error
         except Exception as error:
             raise self.fail(f"cannot evaluate {value.fx.name}: {_first_line(error)}") from error
         assert isinstance(made, Tensor)

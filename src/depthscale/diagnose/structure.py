@@ -22,28 +22,10 @@ from depthscale.theory.resolve import activation
 WEIGHTED = (ops.Linear, ops.Conv, ops.ConvTranspose)
 # ops that pass a signal on without bending it; those that keep channels where they are come first
 CARRIES = (
-    ops.Dropout,
-    ops.DropPath,
-    ops.Flatten,
-    ops.AvgPool,
-    ops.AdaptivePool,
-    ops.MaxPool,
-    ops.Upsample,
-    ops.Resize,
-    ops.Take,
-    ops.Pad,
-    ops.Reduce,
-    ops.Unflatten,
-    ops.Reshape,
-    ops.Permute,
-    ops.Squeeze,
-    ops.Unsqueeze,
-    ops.Expand,
-    ops.Slice,
-    ops.Select,
-    ops.Roll,
-    ops.Scale,
-)
+    ops.Dropout, ops.DropPath, ops.Flatten, ops.AvgPool, ops.AdaptivePool, ops.MaxPool, ops.Upsample, ops.Resize,
+    ops.Take, ops.Pad, ops.Reduce, ops.Unflatten, ops.Reshape, ops.Permute, ops.Squeeze, ops.Unsqueeze, ops.Expand,
+    ops.Slice, ops.Select, ops.Roll, ops.Scale,
+)  # fmt: skip
 PLAIN = ("identity", "affine", "neg")  # functions that do not bend
 
 
