@@ -28,23 +28,34 @@ from depthscale.zoo.nasbench201 import EDGES, published_form, write
 QUERIES = (50, 100, 150, 500)
 HOURS = (2, 5, 10, 20, 50)
 OUT = Path("benchmarks/results/search_nb201")
-MANY, SOME, FEW = 500, 50, 10
-SEEDS = {  # on CIFAR-10; half of them, at most 50, on the others
+MANY = 500
+SEEDS = {  # on CIFAR-10; a quarter of them, at least as many as are in LEAST, on the others
     "random": MANY, "evolution": MANY, "local": MANY, "local-first": MANY, "largest": 100,
-    "screened+scores": SOME, "tpe": SOME,
-    "predictor": 40, "predictor+scores": 40, "progressive": 20, "q-learning": SOME, "q-learning-shaped": 20,
-    "mcts": SOME, "policy": SOME, "controller": FEW, "nsga2": 20, "gp": 4,
+    "q-learning": MANY, "q-learning-shaped": MANY, "mcts": MANY, "screened+scores": MANY,
+    "tpe": MANY, "predictor": 200, "predictor+scores": 200, "progressive": 100, "policy": 200, "nsga2": 200,
+    "controller": 40, "gp": 4,
 }  # fmt: skip
+LEAST = 10
 SHORT = {"gp": 100}  # queries of a strategy that is too slow for more
-LONG = 100  # seeds that go on to 500 queries; later ones end at 150
+LONG = {
+    "tpe": 20,
+    "predictor": 20,
+    "predictor+scores": 20,
+    "progressive": 20,
+    "policy": 20,
+    "controller": 5,
+    "nsga2": 20,
+}
+LONG_USUAL = 100  # seeds that go on to 500 queries; later ones end at 150
 SCORES = ("spectrum", "independence")
 
 
 def scores() -> dict[str, np.ndarray]:
-    """log scores by published form."""
+    """Scores by cell."""
     with Path("benchmarks/results/search_scores.csv").open() as f:
         rows = list(csv.DictReader(f))
-    return {published_form(r["cell"]): np.array([float(r[s]) for s in SCORES]) for r in rows}
+    by_form = {published_form(r["cell"]): np.array([float(r[s]) for s in SCORES]) for r in rows}
+    return {cell: by_form[published_form(cell)] for cell in load_table().cells}
 
 
 def sampler(name: str, seed: int, known: dict[str, np.ndarray]):
@@ -54,7 +65,7 @@ def sampler(name: str, seed: int, known: dict[str, np.ndarray]):
 
         def features(decisions):
             cell = write(tuple(decisions[n] for n in names))
-            own = known[published_form(cell)]
+            own = known[cell]
             return own if plain == "screened" else np.concatenate([cell_features(cell), np.log1p(own)])
 
         return strategy(plain, seed, features=features)
@@ -67,7 +78,7 @@ FEATURES = of_decisions(space("nasbench201"), 20_000)
 
 
 def one(name: str, table, seed: int, known) -> Curve:
-    queries = SHORT.get(name, QUERIES[-1] if seed < LONG else QUERIES[-2])
+    queries = SHORT.get(name, QUERIES[-1] if seed < LONG.get(name, LONG_USUAL) else QUERIES[-2])
     if name == "largest":
         return largest(table, queries, np.random.default_rng(seed))
     return search_table(space("nasbench201"), table, sampler(name, seed, known), queries, most_asks=10)
@@ -98,7 +109,7 @@ def run(names: list[str], data: list[str], seeds: int | None, file: Path) -> Non
         for dataset in data:
             table = load_table(dataset=dataset)
             for name in names:
-                n = SEEDS[name] if dataset == "cifar10" else min(SEEDS[name] // 2, 50)
+                n = SEEDS[name] if dataset == "cifar10" else max(min(SEEDS[name] // 4, 100), min(LEAST, SEEDS[name]))
                 for seed in range(min(n, seeds or n)):
                     if (dataset, name, seed) in done:
                         continue

@@ -12,6 +12,7 @@ import typer
 from depthscale.cli import common
 
 if TYPE_CHECKING:
+    from depthscale.graph import Graph
     from depthscale.search.result import SearchResult
     from depthscale.search.watch import Watcher
 
@@ -43,7 +44,10 @@ def search(
     ] = "random,local,largest",
     beside: Annotated[
         list[str] | None,
-        typer.Option(help="A known network to train like the winners, such as zoo:lenet5; repeatable."),
+        typer.Option(
+            help="A known network to train like the winners, such as zoo:lenet5, or none; repeatable.  "
+            "[default: zoo:lenet5 for images of 28 to 40 pixels]"
+        ),
     ] = None,
     max_parameters: Annotated[int | None, typer.Option(help="The most that a network may have.")] = None,
     option: Annotated[
@@ -55,7 +59,9 @@ def search(
     ] = False,
     scores: Annotated[str, typer.Option(help="Scores without training that predictor and screened look at.")] = "",
     pruner: Annotated[str, typer.Option(help="halving, hyperband, median or none.")] = "halving",
-    workers: Annotated[int, typer.Option(help="Worker processes.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes.  [default: one a core where time is the budget, else 1]")
+    ] = None,
     on: Annotated[str, typer.Option(help="Where workers run: local or ray.")] = "local",
     address: Annotated[str | None, typer.Option(help="Address of a Ray cluster.")] = None,
     storage: Annotated[
@@ -73,19 +79,10 @@ def search(
     as_json: common.Json = False,
 ) -> None:
     """Search a space of networks, with random search, local search and the largest network beside it."""
-    from depthscale.search.run import is_table, search as run
+    from depthscale.search.run import search as run
 
     with _watching(quiet=as_json) as watcher:
-        known = {}
-        if beside:
-            from depthscale.search.evaluate import Source
-
-            if is_table(data):
-                from depthscale.errors import SearchError
-
-                raise SearchError("expected data to train on for --beside, got a table; leave it out")
-            dataset = Source(data, target, task, seed, skip_bad, limit).load(watcher.loading)
-            known = {name: common.network(name, dataset) for name in beside}
+        known = _beside(beside, (data, target, task, seed, skip_bad, limit), watcher)
         result = run(
             space,
             data,
@@ -123,6 +120,28 @@ def search(
         common.print_json(result.summary())
     else:
         _print(result)
+
+
+def _beside(asked: "list[str] | None", source: tuple[Any, ...], watcher: "Watcher") -> "dict[str, Graph]":
+    """The known networks to train beside, by name: those asked for, a LeNet-5 for small images where none was.
+
+    Raises SearchError where there is nothing to train on.
+    """
+    from depthscale.search.evaluate import Source
+    from depthscale.search.run import is_table
+
+    names = [name for name in asked or () if name != "none"]
+    if is_table(source[0]):
+        if names:
+            from depthscale.errors import SearchError
+
+            raise SearchError("expected data to train on for --beside, got a table; leave it out")
+        return {}
+    dataset = Source(*source).load(watcher.loading)
+    small = dataset.task == "classification" and len(dataset.input_shape) == 3 and min(dataset.input_shape[1:]) >= 28
+    if asked is None and small and max(dataset.input_shape[1:]) <= 40:
+        names = ["zoo:lenet5"]
+    return {name: common.network(name, dataset) for name in names}
 
 
 def _options(pairs: list[str]) -> dict[str, Any]:

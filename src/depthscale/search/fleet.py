@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from depthscale.errors import SearchError
+from depthscale.search.evaluate import TrainingEvaluator
 from depthscale.search.job import Job, StudyOf
 from depthscale.search.reaping import REAP_SECONDS, reap
 from depthscale.search.storage import open_storage
@@ -33,6 +34,7 @@ def _serve(job: Job, name: str, pipe: Any) -> None:
     if parent is not None:
         threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    _one_thread(job)
     try:
         Worker(job, name).run()
         pipe.send(None)
@@ -42,6 +44,14 @@ def _serve(job: Job, name: str, pipe: Any) -> None:
         pipe.send(str(error))
     except BaseException as error:
         pipe.send(f"{type(error).__name__}: {error}")
+
+
+def _one_thread(job: Job) -> None:
+    """Workers share the cores, so each of them trains on one."""
+    if isinstance(job.evaluator, TrainingEvaluator):
+        import torch
+
+        torch.set_num_threads(1)
 
 
 def _follow(parent: Any) -> None:

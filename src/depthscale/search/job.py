@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
 
+BOOTSTRAP = 3  # networks that must have reached a rung before one of it is trained on: the first is not the best
+PLENTY = 24  # networks from which there are enough for that
 PRUNERS = ("halving", "hyperband", "median", "none")
 
 
@@ -27,14 +29,15 @@ PRUNERS = ("halving", "hyperband", "median", "none")
 class SpaceOf:
     """A space to be made in every worker: a name, FILE.py:FUNCTION, a function or a Space; and what changes it.
 
-    options: of the named space's function (input_shape, outputs …). parameters: the most a network may have. joint:
-    decisions about training beside those about the network.
+    options: of the named space's function (input_shape, outputs …). parameters, multiply_adds: the most a network may
+    have. joint: decisions about training beside those about the network.
     """
 
     source: Any
     options: Mapping[str, Any] = field(default_factory=dict)
     parameters: int | None = None
     joint: bool = False
+    multiply_adds: int | None = None
 
     def make(self) -> Space:
         """The space.
@@ -42,8 +45,8 @@ class SpaceOf:
         Raises SearchError for a name that is none, a file without the function, or what is no function.
         """
         found = self._found()
-        if self.parameters is not None:
-            found = within(found, self.parameters)
+        if self.parameters is not None or self.multiply_adds is not None:
+            found = within(found, self.parameters, self.multiply_adds)
         return jointly(found) if self.joint else found
 
     def _found(self) -> Space:
@@ -149,7 +152,10 @@ class Job:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if self.pruner == "halving":
-                return optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+                few = self.limits.trials is not None and self.limits.trials < PLENTY
+                return optuna.pruners.SuccessiveHalvingPruner(
+                    min_resource=1, reduction_factor=3, bootstrap_count=0 if few else BOOTSTRAP
+                )
             if self.pruner == "hyperband":
                 return optuna.pruners.HyperbandPruner(1, self.evaluator.rungs[-1], reduction_factor=3)
             if self.pruner == "median":
@@ -165,6 +171,15 @@ class Job:
                 f"expected a space and data that other processes can load, but they cannot be sent ({error}); "
                 "give the space as FILE.py:FUNCTION or a module's function, or use one worker"
             ) from None
+
+    @property
+    def can_be_sent(self) -> bool:
+        """Whether other processes can run it."""
+        try:
+            self.picklable()
+        except SearchError:
+            return False
+        return True
 
 
 SCREEN = ("spectrum", "independence")  # rank best of the scores without training on NAS-Bench-201

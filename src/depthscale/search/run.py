@@ -8,16 +8,18 @@ column of a table); the test split is opened once, when the winners are trained.
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from depthscale.errors import SearchError
-from depthscale.search.budget import Limits, seconds as parse_seconds
+from depthscale.search.budget import Limits
 from depthscale.search.evaluate import Evaluator, Source, TableEvaluator, TrainingEvaluator
 from depthscale.search.fleet import drive
 from depthscale.search.job import Job, SpaceOf, StudyOf
-from depthscale.search.result import SearchResult, run_of
+from depthscale.search.plan import LATEST, Spending, affordable, length, workers_for
+from depthscale.search.result import Run, SearchResult, run_of
+from depthscale.search.storage import open_storage
 from depthscale.search.strategies import ONE_SHOT, STRATEGIES, strategy as check_strategy
 from depthscale.search.watch import Watcher
 from depthscale.search.work import charged
@@ -29,42 +31,7 @@ if TYPE_CHECKING:
 
 BASELINES = ("random", "local", "largest")
 JOURNAL = "trials.journal"
-SEARCHING, FINISHING = 0.6, 0.35  # shares of a time budget; the rest is for reading, testing and writing
-FULL = 10  # networks trained to the end that a study's time would suffice for
-
-
-@dataclass(frozen=True)
-class Spending:
-    """What was asked for: seconds for everything, or networks or epochs for every strategy and seed."""
-
-    seconds: float | None
-    trials: int | None
-    epochs: float | None
-
-    @staticmethod
-    def of(budget: str | float | None, trials: int | None, epochs: float | None) -> "Spending":
-        """The spending; five minutes where nothing was said.
-
-        Raises DepthscaleError for a budget that is none.
-        """
-        if budget is None and trials is None and epochs is None:
-            budget = 300
-        return Spending(None if budget is None else parse_seconds(budget), trials, epochs)
-
-    def limits(self, studies: int, workers: int, table: bool) -> Limits:
-        """What every study may spend. A table's seconds are simulated, and need not be shared."""
-        each = self.seconds
-        if each is not None and not table:
-            each = SEARCHING * each * workers / studies
-        return Limits(self.trials, each, self.epochs)
-
-    @property
-    def words(self) -> str:
-        """As it is said in a report."""
-        parts = [] if self.seconds is None else [f"{self.seconds:g} s"]
-        parts += [] if self.trials is None else [f"{self.trials:,} networks"]
-        parts += [] if self.epochs is None else [f"{self.epochs:g} epochs"]
-        return " or ".join(parts)
+MOST = "multiply_adds"  # of a study: what its networks may have
 
 
 def search(
@@ -85,7 +52,7 @@ def search(
     joint: bool = False,
     scores: Sequence[str] = (),
     pruner: str = "halving",
-    workers: int = 1,
+    workers: int | None = None,
     on: str = "local",
     address: str | None = None,
     storage: str | None = None,
@@ -110,61 +77,45 @@ def search(
     and ``report`` say which of its columns). ``budget`` is wall time for everything (where a table is searched,
     simulated training time for every study); ``trials`` and ``epochs`` are for every strategy and seed.
     ``trial_epochs`` is how long a network is trained at most; ``options`` are arguments of a named space's function.
-    ``beside`` are networks that are trained like the
-    winners. With ``out`` everything is written there, and ``resume`` goes on with what an interrupted search left.
+    ``beside`` are networks that are trained like the winners. ``workers``: None is one for every core where wall time
+    is the budget and there is an ``out``, else one. With ``out`` everything is written there, and ``resume`` goes on
+    with what an interrupted search left.
 
     Raises SearchError for names, budgets, spaces and tables that cannot be used.
     """
     watcher = watcher or Watcher()
     started = time.monotonic()
     spending = Spending.of(budget, trials, epochs)
-    names = tuple(dict.fromkeys([strategy, *baselines]))
-    for name in names:
-        if name not in STRATEGIES:
-            check_strategy(name)
-    if seeds < 1:
-        raise SearchError(f"expected at least 1 seed, got {seeds}")
+    studies = _studies(strategy, baselines, range(seed, seed + seeds))
     folder = None if out is None else _folder(Path(out), resume=resume, overwrite=overwrite)
-    studies = tuple(StudyOf(n, s, i) for s in range(seed, seed + seeds) for i, n in enumerate(names))
+    kept = storage or (None if folder is None else str(folder / JOURNAL))
     table = is_table(data)
-    limits = spending.limits(len(studies), workers, table)
+    crew = workers_for(workers, spending, table=table, shared=kept is not None and on == "local", device=device)
+    limits = spending.limits(len(studies), crew, table)
+    source = None if table else Source(data, target, task, seed, skip_bad, limit)
     evaluator: Evaluator
-    if table:
-        evaluator = TableEvaluator(str(data), dataset, select, report)
-        watcher.phase(f"reading the table {data}")
-        source, shaped = None, {}
-        _ = evaluator.table
+    shaped: dict[str, Any]
+    if source is None:
+        evaluator, shaped = _looking_up(data, dataset, select, report, watcher), {}
     else:
-        source = Source(data, target, task, seed, skip_bad, limit)
-        watcher.phase("reading the data")
-        found = source.load(watcher.loading)
-        for words in found.notes:
-            watcher.note(words)
-        shaped = {"input_shape": found.input_shape, "outputs": found.outputs}
-        evaluator = TrainingEvaluator(source, *_length(limits, trial_epochs, len(found.train.y)), device=device)
-    job = Job(
-        SpaceOf(space, {**shaped, **(options or {})}, max_parameters, joint),
-        evaluator,
-        studies,
-        limits,
-        storage or (None if folder is None else str(folder / JOURNAL)),
-        pruner,
-        tuple(scores),
-    )
-    done = _drive(job, spending, workers, on, address, watcher, table=table)
-    runs = tuple(run_of(of, study) for of, study in done.items())
-    notes = [f"{r.strategy}, seed {r.seed}: {r.exhausted}" for r in runs if r.exhausted]
-    idle = {r.strategy for r in runs if all(t.state == "failed" for t in r.tried)} - {strategy}
-    # a budget too small, or a machine too busy; the strategy itself must have something
-    notes += [f"{name} is left out: it had no time to train a network with every seed" for name in sorted(idle)]
-    runs = tuple(r for r in runs if r.strategy not in idle)
+        evaluator, shaped = _training(source, limits, trial_epochs, device, watcher)
+    of = SpaceOf(space, {**shaped, **(options or {})}, max_parameters, joint)
+    job = Job(of, evaluator, studies, limits, kept, pruner, tuple(scores))
+    if workers is None and crew > 1 and not job.can_be_sent:  # a function made on the spot
+        crew, job = 1, replace(job, limits=spending.limits(len(studies), 1, table))
+    storage_ = open_storage(job.storage)
+    job = _agreed(job, storage_, seed, watcher)
+    done = _drive(job, storage_, spending, crew, on, address, watcher, started)
+    runs, notes = _kept(done, strategy)
     from depthscale.search.finish import finals
 
     elapsed = time.monotonic() - started
-    value_name, finished = finals(job, runs, spending, source, folder, seed, beside or {}, watcher, elapsed)
+    value_name, finished = finals(
+        job, runs, spending, source, folder, seed, beside or {}, watcher, elapsed, crew if on == "local" else 1
+    )
     result = SearchResult(
         space=job.space.make().name,
-        data=f"{Path(data).name} ({dataset})" if table else source.load().name if source is not None else "",
+        data=f"{Path(data).name} ({dataset})" if source is None else source.load().name,
         strategy=strategy,
         signal=evaluator.signal,
         value_name=value_name,
@@ -176,7 +127,7 @@ def search(
         command=command,
         out=folder,
         dataset=None if source is None else source.load(),
-        notes=tuple(notes),
+        notes=notes,
     )
     if folder is not None:
         from depthscale.search.write import everything
@@ -184,6 +135,49 @@ def search(
         watcher.phase("writing the report")
         everything(folder, result, job)
     return result
+
+
+def _studies(strategy: str, baselines: Sequence[str], seeds: Sequence[int]) -> tuple[StudyOf, ...]:
+    """One study for every strategy and seed.
+
+    Raises SearchError for a name that is none, or no seeds.
+    """
+    if not seeds:
+        raise SearchError(f"expected at least 1 seed, got {len(seeds)}")
+    names = tuple(dict.fromkeys([strategy, *baselines]))
+    for name in names:
+        if name not in STRATEGIES:
+            check_strategy(name)
+    return tuple(StudyOf(name, s, i) for s in seeds for i, name in enumerate(names))
+
+
+def _looking_up(data: Any, dataset: str, select: str, report: str, watcher: Watcher) -> TableEvaluator:
+    watcher.phase(f"reading the table {data}")
+    found = TableEvaluator(str(data), dataset, select, report)
+    _ = found.table  # what is wrong with it is said now
+    return found
+
+
+def _training(
+    source: Source, limits: Limits, trial_epochs: float | None, device: str, watcher: Watcher
+) -> tuple[TrainingEvaluator, dict[str, Any]]:
+    """The evaluator, and the shape of the data that a named space takes."""
+    watcher.phase("reading the data")
+    found = source.load(watcher.loading)
+    for words in found.notes:
+        watcher.note(words)
+    evaluator = TrainingEvaluator(source, *length(limits, trial_epochs, len(found.train.y)), device=device)
+    return evaluator, {"input_shape": found.input_shape, "outputs": found.outputs}
+
+
+def _kept(done: "Mapping[StudyOf, optuna.Study]", strategy: str) -> tuple[tuple[Run, ...], tuple[str, ...]]:
+    """The runs that have something to show, and what is to be said of them."""
+    runs = tuple(run_of(of, study) for of, study in done.items())
+    notes = [f"{r.strategy}, seed {r.seed}: {r.exhausted}" for r in runs if r.exhausted]
+    idle = {r.strategy for r in runs if all(t.state == "failed" for t in r.tried)} - {strategy}
+    # a budget too small, or a machine too busy; the strategy itself must have something
+    notes += [f"{name} is left out: it had no time to train a network with every seed" for name in sorted(idle)]
+    return tuple(r for r in runs if r.strategy not in idle), tuple(notes)
 
 
 def _folder(path: Path, *, resume: bool, overwrite: bool) -> Path:
@@ -228,30 +222,24 @@ def is_table(data: Any) -> bool:
     return bool({"arch", "code"} & set(head)) and any(c.endswith("_val12") for c in head)
 
 
-def _length(limits: Limits, epochs: float | None, rows: int) -> tuple[float | None, float | None]:
-    """How long a network is trained at most: (seconds, epochs), one of them."""
-    if epochs is not None:
-        if not epochs > 0:
-            raise SearchError(f"expected a network to be trained for more than 0 epochs, got {epochs:g}")
-        return None, epochs
-    if limits.seconds is not None:
-        return limits.seconds / FULL, None
-    return None, 1.0 if rows >= 20_000 else 3.0 if rows >= 5_000 else 9.0
-
-
 def _drive(
-    job: Job, spending: Spending, workers: int, on: str, address: str | None, watcher: Watcher, *, table: bool
+    job: Job,
+    storage: Any,
+    spending: Spending,
+    workers: int,
+    on: str,
+    address: str | None,
+    watcher: Watcher,
+    started: float,
 ) -> "dict[StudyOf, optuna.Study]":
-    from depthscale.search.storage import open_storage
     from depthscale.search.work import open_study
 
-    storage = open_storage(job.storage)
-    _same(job, storage)
-    if spending.seconds is not None and not table:
+    if spending.seconds is not None and isinstance(job.evaluator, TrainingEvaluator):
         assert job.limits.seconds is not None
         studies = [open_study(job, of, storage) for of in job.studies]
         left = sum(max(0.0, job.limits.seconds - charged(s)[1]) for s in studies) / workers
-        job = replace(job, deadline=time.time() + 1.1 * left)
+        late = LATEST * spending.seconds - (time.monotonic() - started)
+        job = replace(job, deadline=time.time() + min(1.1 * left, late))
     _by_gradient(job, storage, watcher)
     watcher.phase(f"searching: {', '.join(dict.fromkeys(of.strategy for of in job.studies))}")
     shared = None if workers > 1 or on != "local" else storage
@@ -302,22 +290,44 @@ def _teller(watcher: Watcher) -> Callable[[StudyOf, "optuna.trial.FrozenTrial"],
     return told
 
 
-def _same(job: Job, storage: Any) -> None:
-    """Raise SearchError where the storage holds a search of another space or data."""
+def _agreed(job: Job, storage: Any, seed: int, watcher: Watcher) -> Job:
+    """The job with what its storage says of it: the most multiply-adds that its networks may have.
+
+    Measured when a search in seconds begins, and kept for when it is resumed. Raises SearchError where the storage
+    holds a search of another space or data.
+    """
     import optuna
 
     from depthscale.search.work import open_study
 
     wanted = {"space": job.space.make().name, "signal": job.evaluator.signal, "rungs": list(job.evaluator.rungs)}
     known = {s.study_name for s in optuna.get_all_study_summaries(storage)}
+    most: int | None = None
     for of in job.studies:
         fresh = of.name not in known
         study = open_study(job, of, storage)
         held = study.user_attrs.get("search")
         if held is None and fresh:
+            if most is None:
+                most = _affordable(job, seed, watcher)
+            study.set_user_attr(MOST, most)
             study.set_user_attr("search", wanted)
         elif held is not None and held != wanted:
             raise SearchError(
                 f"expected to go on with the search that the storage holds ({held}), got {wanted}; "
                 "use another --storage or --out"
             )
+        else:
+            most = study.user_attrs.get(MOST)
+    return job if not most else replace(job, space=replace(job.space, multiply_adds=most))
+
+
+def _affordable(job: Job, seed: int, watcher: Watcher) -> int:
+    """The most multiply-adds of a network that can be trained within a trial; 0: any number."""
+    evaluator = job.evaluator
+    if not isinstance(evaluator, TrainingEvaluator) or evaluator.seconds is None:
+        return 0
+    watcher.phase("measuring what can be trained in the time")
+    found = affordable(job.space.make(), evaluator.source.load(), evaluator.seconds, evaluator.device, seed)
+    watcher.note(f"networks of up to {found:,} multiply-adds an example, trained for up to {evaluator.seconds:.3g} s")
+    return found

@@ -321,16 +321,20 @@ class _Enumerator(Decider):
         return tuple(range(int(domain.low), int(domain.high) + 1))
 
 
-def within(space: Space, parameters: int) -> Space:
-    """The space without its networks of more parameters: a draw of one is a GraphError."""
+def within(space: Space, parameters: int | None = None, multiply_adds: int | None = None) -> Space:
+    """The space without its networks of more parameters, or more multiply-adds for one input: drawn, a GraphError."""
 
     def describe(decide: Decider) -> Any:
         made = space.describe(decide)
         if not isinstance(made, Graph) and space.to_graph is None:
             return made  # no network: ``draw`` says so
-        n = space.graph(made).cost().parameters
-        if n > parameters:
-            raise GraphError(f"expected a network of at most {parameters:,} parameters, got {n:,}")
+        cost = space.graph(made).cost()
+        if parameters is not None and cost.parameters > parameters:
+            raise GraphError(f"expected a network of at most {parameters:,} parameters, got {cost.parameters:,}")
+        if multiply_adds is not None and cost.multiply_adds > multiply_adds:
+            raise GraphError(
+                f"expected a network of at most {multiply_adds:,} multiply-adds, got {cost.multiply_adds:,}"
+            )
         return made
 
     return replace(space, describe=describe, _keys={})

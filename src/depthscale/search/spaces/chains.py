@@ -10,6 +10,8 @@ from depthscale.search.space import Decider, Space, within
 from depthscale.search.spaces.parts import LEAST, add_steps, batch_normed, decide_steps, halved, image_shape
 from depthscale.zoo.images import image
 
+SHORTEST = 2  # layers of a chain before it may end
+
 
 def layerwise(
     input_shape: Sequence[int] = (1, 28, 28),
@@ -24,9 +26,9 @@ def layerwise(
 ) -> Space:
     """A chain chosen layer by layer: convolve, pool, a hidden layer, or stop (Baker et al. 2017).
 
-    depth: layers at most. After a hidden layer come only hidden layers, at most two; images below 8 pixels are not
-    pooled further; the first layer is a convolution. parameters: the most that a network may have (None: any number);
-    by default as many as a LeNet-5.
+    depth: layers at most, pools counted; the first is a convolution, and the chain goes on until the third at least.
+    After a hidden layer come only hidden layers, at most two; images below 8 pixels are not pooled further.
+    parameters: the most that a network may have (None: any number); by default as many as a LeNet-5.
     """
     channels, size = image_shape(input_shape, "layerwise")
 
@@ -64,9 +66,10 @@ def _kind(decide: Decider, i: int, x: Wire, dense: int) -> str:
         return "conv"
     if dense:
         return decide(f"after dense{i}", ["dense", "stop"]) if dense < 2 else "stop"
+    end = ["dense", "stop"] if i > SHORTEST else []
     if min(x.shape[2:]) < 2 * LEAST:
-        return decide(f"small{i}", ["conv", "dense", "stop"])
-    return decide(f"layer{i}", ["conv", "max pool", "avg pool", "dense", "stop"])
+        return decide(f"small{i}", ["conv", *end])
+    return decide(f"layer{i}", ["conv", "max pool", "avg pool", *end])
 
 
 def whole(

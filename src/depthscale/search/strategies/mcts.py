@@ -3,7 +3,8 @@
 The tree's nodes are prefixes of decisions. From the root, the child with the largest upper confidence bound is taken
 until a node with an untried option is reached; below it decisions are random (a roll-out), and the real score of the
 finished trial is backed up along the path. Numbers are widened progressively: a node with n visits may have about
-n^½ of them (Couëtoux et al. 2011).
+n^½ of them (Couëtoux et al. 2011). A network gives the same score however often it is asked for, so branches whose
+networks were all tried are closed and not entered again.
 """
 
 import math
@@ -18,11 +19,15 @@ from depthscale.search.strategy import Plan, Seen, Strategy
 
 @dataclass
 class _Branch:
-    """A prefix: visits, the sum of its rewards, and what was decided next from here, by name and value."""
+    """A prefix: visits, the sum of its rewards, and what was decided next from here, by name and value.
+
+    closed: every network that begins so was tried.
+    """
 
     visits: int = 0
     total: float = 0.0
     best: float = 0.0
+    closed: bool = False
     children: dict[tuple[str, Value], "_Branch"] = field(default_factory=dict)
 
 
@@ -66,23 +71,31 @@ class TreeSearch(Strategy):
             worth = (1 - self.greed) * child.total / child.visits + self.greed * child.best
             return worth + self.exploration * math.sqrt(log / child.visits)
 
-        return max(known, key=lambda v: bound(known[v]))
+        unfinished = [v for v, c in known.items() if not c.closed] or list(known)
+        return max(unfinished, key=lambda v: bound(known[v]))
 
     def learn(self, seen: Seen) -> None:
         """Grow the tree by one node along this trial and back its reward up."""
         reward = self.standard.add(seen.score)
-        branch: _Branch | None = self.root
-        grown = False
-        for step in [None, *seen.decisions.items()]:
-            if step is not None:
-                assert branch is not None
-                child = branch.children.get(step)
-                if child is None:
-                    if grown:
-                        return
-                    child, grown = branch.children.setdefault(step, _Branch()), True
-                branch = child
-            assert branch is not None
+        path = [self.root]
+        for step in seen.decisions.items():
+            grown = step not in path[-1].children
+            path.append(path[-1].children.setdefault(step, _Branch()))
+            if grown:
+                break
+        for branch in path:
             branch.visits += 1
             branch.total += reward
             branch.best = max(branch.best, reward)
+        if len(path) == len(seen.decisions) + 1:
+            self._close(path, seen)
+
+    def _close(self, path: list[_Branch], seen: Seen) -> None:
+        """The network at the path's end is done, and so is every prefix of which nothing else is left."""
+        path[-1].closed = True
+        for branch, (name, domain) in zip(path[-2::-1], reversed(seen.domains.items()), strict=True):
+            options = domain.options if isinstance(domain, Choice) else ()
+            ends = [branch.children.get((name, o)) for o in options]
+            branch.closed = bool(ends) and all(e is not None and e.closed for e in ends)
+            if not branch.closed:
+                return
