@@ -14,8 +14,8 @@ from safetensors.numpy import load_file
 
 import depthscale as ds
 from depthscale import record
-from depthscale.design.watcher import Watcher
 from depthscale.errors import DepthscaleError
+from depthscale.search.watch import Watcher
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,6 @@
 import json
 import math
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,11 +12,8 @@ from depthscale.errors import DepthscaleError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress
 
     from depthscale.data import Dataset
-    from depthscale.design.search import Trial
-    from depthscale.design.watcher import Watcher
     from depthscale.graph import Graph
 
 Seed = Annotated[int, typer.Option(help="Seed of everything random: the same seed gives the same result.")]
@@ -158,56 +153,3 @@ def _check_fit(spec: str, graph: "Graph", dataset: "Dataset") -> None:
         raise DepthscaleError(f"{spec}: expected a network for inputs of shape {dataset.input_shape}, got {takes}")
     if tuple(gives) != (dataset.outputs,):
         raise DepthscaleError(f"{spec}: expected a network with {dataset.outputs} outputs, got {gives}")
-
-
-@contextmanager
-def watching(*, quiet: bool) -> "Iterator[Watcher]":
-    """A watcher that shows phases and trials on standard error, with a live bar where that is a terminal."""
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    from depthscale.design.watcher import Watcher
-
-    screen = console()
-    if quiet:
-        yield Watcher()
-        return
-    live = screen.is_terminal
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=screen, transient=True, disable=not live) as bar:
-        yield _shower(screen, bar if live else None)
-
-
-def _shower(screen: "Console", bar: "Progress | None") -> "Watcher":
-    import time
-
-    from depthscale.design.watcher import Watcher
-
-    class Shower(Watcher):
-        """Prints finished trials; the bar says what is being done."""
-
-        started = time.monotonic()
-        task: Any = None
-
-        def phase(self, words: str, seconds: float | None = None) -> None:
-            if bar is None:
-                screen.print(f"[dim]{time.monotonic() - self.started:6.1f} s[/]  {words}")
-                return
-            if self.task is not None:
-                bar.remove_task(self.task)
-            self.task = bar.add_task(words, total=None)
-
-        def loading(self, done: int, total: int) -> None:
-            if bar is not None and self.task is not None:
-                bar.update(self.task, completed=done, total=total)
-
-        def note(self, words: str) -> None:
-            screen.print(f"[dim]          {words}[/]", markup=True)
-
-        def trial(self, trial: "Trial") -> None:
-            at = f"{time.monotonic() - self.started:6.1f} s"
-            value = trial.metrics.get("accuracy", trial.metrics.get("rmse"))
-            shown = "" if value is None else f"{value:.4f}  "
-            why = f" ({trial.why})" if trial.why else ""
-            screen.print(f"[dim]{at}[/]  {trial.number:3d}  {shown}{trial.words}: {trial.state}{why}")
-
-    return Shower()

@@ -33,9 +33,10 @@ def design(
     as_json: common.Json = False,
 ) -> None:
     """Find, train and explain a good small network for a data set."""
+    from depthscale.cli.watching import DesignShower, watching
     from depthscale.design.run import design as run
 
-    with common.watching(quiet=as_json) as watcher:
+    with watching(DesignShower, quiet=as_json) as watcher:
         result = run(
             data,
             budget=budget,

@@ -2,8 +2,6 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,9 +77,10 @@ def search(
     as_json: common.Json = False,
 ) -> None:
     """Search a space of networks, with random search, local search and the largest network beside it."""
+    from depthscale.cli.watching import SearchShower, watching
     from depthscale.search.run import search as run
 
-    with _watching(quiet=as_json) as watcher:
+    with watching(SearchShower, quiet=as_json) as watcher:
         known = _beside(beside, (data, target, task, seed, skip_bad, limit), watcher)
         result = run(
             space,
@@ -192,61 +191,3 @@ def _print(result: "SearchResult") -> None:
         screen.print(note)
     if result.out is not None:
         print(f"report: {(result.out / 'report.html').resolve()}")
-
-
-@contextmanager
-def _watching(*, quiet: bool) -> "Iterator[Watcher]":
-    """A watcher that prints phases and networks on standard error, with a live line where that is a terminal."""
-    import time
-
-    from rich.markup import escape
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    from depthscale.search.evaluate import Outcome
-    from depthscale.search.watch import Watcher
-
-    if quiet:
-        yield Watcher()
-        return
-    screen = common.console()
-    live = screen.is_terminal
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=screen, transient=True, disable=not live) as bar:
-
-        class Shower(Watcher):
-            """Prints networks as they come; the bar says what is being done."""
-
-            def __init__(self) -> None:
-                self.started, self.shown = time.monotonic(), 0.0
-                self.task: Any = None
-                self.best: dict[str, float] = {}
-
-            def phase(self, words: str) -> None:
-                if self.task is not None:
-                    bar.remove_task(self.task)
-                self.task = bar.add_task(escape(words), total=None)
-                if not live:
-                    screen.print(f"[dim]{self._at()}[/]  {escape(words)}")
-
-            def loading(self, done: int, total: int) -> None:
-                if self.task is not None:
-                    bar.update(self.task, completed=done, total=total)
-
-            def note(self, words: str) -> None:
-                screen.print(f"[dim]          {escape(words)}[/]")
-
-            def tried(self, study: str, number: int, words: str, outcome: Outcome, state: str) -> None:
-                better = outcome.score > self.best.get(study, float("-inf"))
-                self.best[study] = max(outcome.score, self.best.get(study, float("-inf")))
-                if not better and time.monotonic() - self.shown < 1.0:
-                    return  # a table answers thousands of times a second
-                self.shown = time.monotonic()
-                mark = "[bold]best[/]" if better else f"[dim]{state.lower()}[/]"
-                screen.print(
-                    f"[dim]{self._at()}  {study:14s}{number:4d}[/]  {outcome.score:.4f} {mark}  {escape(words[:90])}"
-                )
-
-            def _at(self) -> str:
-                return f"{time.monotonic() - self.started:6.1f} s"
-
-        yield Shower()

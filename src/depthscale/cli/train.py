@@ -34,6 +34,7 @@ def train(
     as_json: common.Json = False,
 ) -> None:
     """Train one network on a data set and test it once, at the end."""
+    from depthscale.cli.watching import Shower, watching
     from depthscale.data import load
     from depthscale.design import write
     from depthscale.design.budget import seconds
@@ -43,7 +44,7 @@ def train(
     limits: dict[str, Any] = {"seconds": seconds(budget)} if budget is not None else {"epochs": epochs or 10}
     if epochs is not None and budget is not None:
         limits["epochs"] = epochs
-    with common.watching(quiet=as_json) as watcher:
+    with watching(Shower, quiet=as_json) as watcher:
         dataset = load(data, target=target, task=task, seed=seed, skip_bad=skip_bad, progress=watcher.loading)
     graph = common.network(net, dataset)
     if critical:

@@ -4,8 +4,8 @@
 """
 
 from depthscale.design.run import DesignResult, design
-from depthscale.design.watcher import Watcher
 from depthscale.rooms import callable_room
+from depthscale.search.watch import Watcher
 
 __all__ = ["DesignResult", "Watcher", "design"]
 

@@ -19,8 +19,8 @@ from depthscale.design.screen import screen
 from depthscale.design.search import RUNGS, Trial
 from depthscale.design.space import Facts, propose
 from depthscale.design.state import State
-from depthscale.design.watcher import Watcher
 from depthscale.errors import TrainingError
+from depthscale.search.watch import Watcher
 
 if TYPE_CHECKING:
     from torch import nn

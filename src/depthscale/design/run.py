@@ -13,8 +13,8 @@ from depthscale.design.retrain import Job, all_rows, retrain
 from depthscale.design.search import MOST_DROPPED_IN_A_ROW, RUNGS, Search, Trial
 from depthscale.design.space import Facts
 from depthscale.design.state import FILE, Score, Standing, State
-from depthscale.design.watcher import Watcher
 from depthscale.errors import DepthscaleError
+from depthscale.search.watch import Watcher
 
 if TYPE_CHECKING:
     from torch import nn

@@ -12,7 +12,7 @@ from scipy.linalg import cho_factor, cho_solve, solve_triangular
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
-from depthscale.search.space import Choice, Domain, Value, fits
+from depthscale.search.space import Choice, Domain, Range, Value, fits
 
 Array = np.ndarray
 Features = Callable[[Mapping[str, Value]], "Array | None"]
@@ -29,20 +29,29 @@ class Encoder:
 
     def __init__(self, domains: Mapping[str, Domain], features: Features | None = None) -> None:
         self.domains, self.features = dict(domains), features
-        self.own = 0  # columns of features, known once some were seen
+        self._starts: dict[str, int]
+        self._places: dict[tuple[str, Value], int]
+        self.width, self._starts, self._places = 0, {}, {}
+        for name, domain in self.domains.items():
+            self._starts[name] = self.width
+            if isinstance(domain, Choice):
+                self._places |= {(name, o): self.width + i for i, o in enumerate(domain.options)}
+            self.width += len(domain.options) if isinstance(domain, Choice) else 2
 
     def __call__(self, decisions: Mapping[str, Value]) -> tuple[Array, Array]:
         """The columns of the decisions and those of the features (of length 0 where there are none)."""
-        parts: list[Array] = []
-        for name, domain in self.domains.items():
-            value = decisions.get(name)
-            held = value is not None and fits(domain, value)
-            if isinstance(domain, Choice):
-                parts.append(np.array([held and value == o for o in domain.options], dtype=float))
-            else:
-                parts.append(np.array([domain.share(float(value)), 1.0] if held else [0.0, 0.0]))  # type: ignore[arg-type]
+        row = np.zeros(self.width)
+        for name, value in decisions.items():
+            place = self._places.get((name, value))
+            if place is not None:
+                row[place] = 1.0
+                continue
+            domain = self.domains.get(name)
+            if isinstance(domain, Range) and fits(domain, value):
+                start = self._starts[name]
+                row[start : start + 2] = domain.share(float(value)), 1.0
         own = None if self.features is None else self.features(decisions)
-        return np.concatenate(parts) if parts else np.zeros(0), np.zeros(0) if own is None else np.asarray(own, float)
+        return row, np.zeros(0) if own is None else np.asarray(own, float)
 
 
 def stacked(rows: "list[tuple[Array, Array]]") -> Array:
