@@ -11,7 +11,8 @@ from depthscale.errors import SearchError
 from depthscale.search.evaluate import Source, TrainingEvaluator
 from depthscale.search.finish import _budget
 from depthscale.search.plan import Spending
-from depthscale.search.run import is_table, search
+from depthscale.search.run import search
+from depthscale.search.table import is_table
 from depthscale.search.watch import Watcher
 from tests.search import fakes
 

