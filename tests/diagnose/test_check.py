@@ -75,6 +75,27 @@ def test_zero_gains_are_said_and_judged_open() -> None:
     assert "6 gains start at zero" in found.notes[0]
 
 
+def test_an_output_layer_that_starts_at_zero_is_healthy() -> None:
+    """As in torchvision's vision transformers: the first step moves it, and then the others."""
+    net = Builder()
+    x = net.input(32)
+    for _ in range(4):
+        x = x.then(ops.Linear(32, laws.HE, laws.ZERO)).then(ops.Activation("relu"))
+    found = check(net.graph(x.then(ops.Linear(10, laws.ZERO, laws.ZERO))))
+    assert found.trains
+    assert "linear5 starts at zero" in found.notes[0]
+
+
+def test_dropout_over_tokens_does_not_drown_them() -> None:
+    """The share of the output that other masks leave is that of the same tokens, not of other ones."""
+    net = Builder()
+    x = net.input(8, dtype="int").then(ops.Embedding(50, 64))
+    for _ in range(4):
+        x = x + x.then(ops.LayerNorm()).then(ops.Linear(64, laws.LECUN)).then(ops.Dropout(0.1))
+    found = check(net.graph(x.then(ops.LayerNorm()).then(ops.Linear(50, laws.LECUN))))
+    assert found.trains, found.reason
+
+
 def test_written_out_functions_are_recognised() -> None:
     net = Builder()
     x = net.input(16).then(ops.Linear(16))

@@ -55,6 +55,8 @@ class Evaluator:
     def constant(self, name: str) -> Tensor:
         """The value of a tensor that the program holds itself."""
         value = self.program.constants[name]
+        if value.numel() == 0:  # a cache that has nothing in it yet
+            return torch.empty(value.shape, dtype=value.dtype)
         return self.source("constant", name) if value.device.type == "meta" else value.detach().cpu().clone()
 
     def _placeholder(self, name: str) -> Any:

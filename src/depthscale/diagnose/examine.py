@@ -251,9 +251,9 @@ def diagnose(
     closed = closed_gains(graph)
     if closed:
         opened = propagate(open_gains(graph, closed), inputs=stats, batch=batch)
-        notes.append(_about_gains(closed, opened))
+        notes.append(_about_gains(graph, closed, opened))
         judged = opened if not shown.trains else shown
-        if judged is opened and opened.trains:
+        if judged is opened and opened.trains and "gains" in notes[0]:
             notes.append("the verdict is that of the gains at 1: a step or two of training opens them")
     kind = {"fine": "trains", "disconnected": "gradient"}.get(judged.verdict.kind, judged.verdict.kind)
     why, reason = judged.verdict.why, judged.verdict.reason
@@ -342,9 +342,11 @@ def unevenness(s: Structure, p: Propagation) -> float:
 
 
 def closed_gains(graph: Graph) -> tuple[str, ...]:
-    """Nodes that start whole branches at zero: normalisations and scales of gain 0, layers of weight 0."""
+    """Nodes that start at zero what opens in a step: normalisations and scales of gain 0, and layers of weight 0 that
+    end a residual branch or give the output."""
     structure = Structure(graph)
     ends = {end for r in structure.residuals.values() for end in r.ends}
+    ends |= {name for name, site in structure.sites.items() if site.feeds == "output"}
     found = []
     for node in graph.nodes:
         law = getattr(node.op, "law", None) if isinstance(node.op, ops.Scale) else getattr(node.op, "weight", None)
@@ -368,7 +370,11 @@ def open_gains(graph: Graph, closed: Sequence[str]) -> Graph:
     return edit.map_ops(graph, change)
 
 
-def _about_gains(closed: Sequence[str], opened: Propagation) -> str:
+def _about_gains(graph: Graph, closed: Sequence[str], opened: Propagation) -> str:
+    if all(name in graph.outputs for name in closed):
+        return (
+            f"the output layer {closed[0]} starts at zero, so the first step moves it alone; judged as if it were drawn"
+        )
     what = "gain starts" if len(closed) == 1 else "gains start"
     return (
         f"{len(closed)} {what} at zero ({closed[0]} first), so those branches pass nothing at first; with gains of 1 "

@@ -15,7 +15,8 @@ from depthscale.theory.moments import State, same_class, state
 class InputStats:
     """What is known of the data: E[x²], E[x], and how two elements correlate.
 
-    c: E[x x']/E[x²] of two examples at one element. channels: correlation of two channels of one example. spatial:
+    c: E[x x']/E[x²] of two examples at one element; of whole numbers, the share of places at which two examples hold
+    the same. channels: correlation of two channels of one example. spatial:
     correlation at distance 1, 2 and farther along each spatial axis (natural images: about 0.95, 0.9 and 0.5).
     The default is white noise of unit variance.
     """
@@ -41,7 +42,10 @@ class InputStats:
         shape = (batch, *op.shape) if op.batched else op.shape
         axes = tuple(Axis(n, REACH if i >= 2 and op.dtype == "float" else 1) for i, n in enumerate(shape))
         if op.dtype == "int":  # the probability that two places hold the same index
-            return state(axes, same_class(axes), 0.0)
+            q = same_class(axes)
+            if op.batched and axes[0].n > 1 and self.c > 0:
+                q[1] = self.c * q[0]
+            return state(axes, q, 0.0)
         variance = max(self.second_moment - self.mean**2, 0.0)
         other = (self.c * self.second_moment - self.mean**2) / variance if variance > 0 else 0.0
         q = np.ones((1,) * len(axes))
