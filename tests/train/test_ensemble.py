@@ -17,6 +17,7 @@ from depthscale.train import Budget, TrainConfig, fit
 from depthscale.train.ensemble import Member, train_ensemble
 from depthscale.train.ensemble.dense import refusal
 from depthscale.train.ensemble.memory import parse_bytes
+from depthscale.train.ensemble.pointwise import pointwise
 from tests.train import toys
 
 BASE = TrainConfig(
@@ -181,6 +182,19 @@ def test_single_precision_agrees_while_it_can():
         result = fit(build(graph, seed), dataset, config=config, progress=False)
         for name, values in result.model.state_dict().items():
             torch.testing.assert_close(found.weights[name][e], values, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1.0, 1e-6])
+def test_single_precision_tanh_of_large_and_of_small_inputs(size):
+    x = size * torch.randn(2, 30, 50, generator=torch.Generator().manual_seed(0))
+    x[1] *= 20
+    out = torch.empty_like(x)
+    run = pointwise(ops.Activation("tanh")).forward(x, out)
+    exact = x.double().tanh()
+    for _ in range(2):
+        run()
+        bound = 2e-7 if size == 1.0 else 3e-7 * exact.abs()
+        assert ((out.double() - exact).abs() <= bound).all()
 
 
 def test_scores_on_the_way_and_progress():

@@ -1,7 +1,7 @@
 """Elementwise functions on whole ensembles, in place where the derivative can be had from the output.
 
 Each entry gives the function and what turns the gradient at its output into that at its input. On CPUs single
-precision tanh is NumPy's: vectorised for every instruction set, and a third faster than torch's on AVX2.
+precision tanh has a way of its own.
 """
 
 from collections.abc import Callable
@@ -40,11 +40,38 @@ def pointwise(op: ops.Activation) -> Pointwise:
 def _tanh(p: Any) -> Pointwise:
     def forward(x: Tensor, out: Tensor) -> Thunk:
         if x.device.type == "cpu" and x.dtype == torch.float32:
-            a, b = x.numpy(), out.numpy()
-            return lambda: np.tanh(a, out=b)
+            return _Tanh(x, out)
         return lambda: torch.tanh(x, out=out)
 
     return Pointwise(True, forward, lambda g, y: lambda: aten.tanh_backward.grad_input(g, y, grad_input=g))
+
+
+class _Tanh:
+    """tanh in single precision on CPUs: 2 sigmoid(2x) - 1, half the time of the best library's where inputs allow it.
+
+    That is off by at most 2e-7, like the sums behind it, but relative to 1: where the inputs of some member are small
+    (a signal that vanishes), NumPy's tanh is taken, which is right to a few units of the last place of every value.
+    Sizes change slowly, so they are looked at now and then only.
+    """
+
+    SMALL = 0.1  # root mean square of a member's inputs
+    EVERY = 32  # calls
+
+    def __init__(self, x: Tensor, out: Tensor) -> None:
+        self.x, self.out, self.calls, self.small = x, out, 0, True
+        self.arrays = x.numpy(), out.numpy()
+        self.minus_one = torch.tensor(-1.0)
+
+    def __call__(self) -> None:
+        if self.calls % self.EVERY == 0:
+            sizes = self.x.flatten(1).norm(dim=1)
+            self.small = not float(sizes.amin()) >= self.SMALL * (self.x[0].numel() ** 0.5)
+        self.calls += 1
+        if self.small:
+            np.tanh(self.arrays[0], out=self.arrays[1])
+            return
+        out = torch.sigmoid(torch.add(self.x, self.x, out=self.out), out=self.out)
+        torch.add(self.minus_one, out, alpha=2.0, out=out)
 
 
 def _relu(p: Any) -> Pointwise:
