@@ -60,6 +60,8 @@ def test_values():
         ({"sw2": "nan"}, "finite"),
         ({"lr": "0"}, "lr above 0"),
         ({"activation": "tahn"}, "did you mean 'tanh'"),
+        ({"activation": "log"}, "finite number for every input .* got log"),
+        ({"activation": "tanh,sqrt"}, "got sqrt"),
         ({"depth": "1:100000:2000", "sw2": "1:2:2000"}, "at most 1,000,000"),
     ],
     ids=str,

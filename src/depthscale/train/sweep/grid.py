@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from depthscale.errors import TrainingError
+from depthscale.errors import TheoryError, TrainingError
 from depthscale.graph import Graph, laws
 
 MOST_CELLS = 1_000_000
@@ -105,10 +105,7 @@ class Grid:
 
 def _checked(name: str, value: Any) -> Any:
     if name == "activation":
-        from depthscale.graph.functions import canonical
-
-        canonical(str(value), ())
-        return str(value)
+        return _checked_activation(str(value))
     if name == "residual" and value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -125,6 +122,21 @@ def _checked(name: str, value: Any) -> Any:
     if name == "lr" and value <= 0:
         raise TrainingError(f"expected lr above 0, got {value:g}")
     return value
+
+
+def _checked_activation(name: str) -> str:
+    from depthscale.graph.functions import canonical
+    from depthscale.theory.resolve import activation, activation_names
+
+    canonical(name, ())
+    try:
+        activation(name)
+    except TheoryError:  # log, sqrt, neg, …: parts of networks, but nothing that theory could be laid over
+        raise TrainingError(
+            f"expected an activation that is a finite number for every input and known to theory "
+            f"({', '.join(activation_names())}), got {name}"
+        ) from None
+    return name
 
 
 _RANGE = re.compile(r"\s*([^:]+):([^:]+):(\d+)\s*\Z")
