@@ -18,8 +18,8 @@ from depthscale.foundations import (
         PolynomialClassifier(),
         ImplicitSurface(),
         PolynomialCurve(),
-        NetworkClassifier(epochs=12),  # the defaults take minutes
-        NetworkRegressor(epochs=12),
+        NetworkClassifier(),
+        NetworkRegressor(),
     ]
 )
 def test_sklearn_contract(estimator, check):

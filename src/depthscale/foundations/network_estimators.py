@@ -19,7 +19,7 @@ from depthscale.foundations.tabular import Standard, merge_rows
 from depthscale.graph import Graph
 
 Array = NDArray[np.float64]
-_STEPS = 1500  # that "auto" aims at on small data; at least 12 and at most 300 epochs
+_STEPS = ((300, 500), (5000, 1500))  # below so many rows, that "auto" aims at; at least 12 and at most 200 epochs
 _ENOUGH_TO_HOLD = 100
 _ROWS_AT_ONCE = 4096
 
@@ -29,7 +29,6 @@ class _NetworkEstimator(BaseEstimator):  # type: ignore[misc]
 
     _dropout: float
     _label_smoothing: float = 0.0
-    _decay: float = 1e-2  # weight_decay "auto"
     _held: float = 0.0  # share of the rows that choose the epoch
 
     def __init__(
@@ -71,7 +70,7 @@ class _NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         module = build(self.graph_, seed)
         shape = tuple(self.graph_.shapes()[self.graph_.inputs[0]][1:])
         batch, epochs = self._length(rows)
-        config = self._config(batch, seed)
+        config = self._config(batch, seed, rows)
         held = int(rows * self._held) if rows >= _ENOUGH_TO_HOLD else 0
         self.loss_curve_ = train_weighted(
             module, x.astype(np.float32).reshape(rows, *shape), y, weight, config, epochs, self._told(epochs), held
@@ -94,18 +93,22 @@ class _NetworkEstimator(BaseEstimator):  # type: ignore[misc]
     def _length(self, rows: int) -> tuple[int, int]:
         """Rows a batch, and epochs."""
         batch = (32 if rows < 5000 else 128) if self.batch_size == "auto" else int(self.batch_size)
-        steps = math.ceil(rows / batch)
-        return batch, min(max(12, (_STEPS if rows < 5000 else 0) // steps), 300) if self.epochs == "auto" else int(
-            self.epochs
-        )
+        if self.epochs != "auto":
+            return batch, int(self.epochs)
+        wanted = next((steps for below, steps in _STEPS if rows < below), 0)
+        return batch, min(max(12, wanted // math.ceil(rows / batch)), 200)
 
-    def _config(self, batch: int, seed: int) -> Any:
+    def _decay(self, rows: int) -> float:
+        """What weight_decay "auto" is."""
+        return 1e-2
+
+    def _config(self, batch: int, seed: int, rows: int) -> Any:
         from depthscale.train import TrainConfig
 
         return TrainConfig(
             batch=batch,
             lr=float(self.learning_rate),
-            weight_decay=self._decay if self.weight_decay == "auto" else float(self.weight_decay),
+            weight_decay=self._decay(rows) if self.weight_decay == "auto" else float(self.weight_decay),
             label_smoothing=self._label_smoothing,
             clip=1.0,
             device=self.device,
@@ -182,8 +185,9 @@ class NetworkClassifier(ClassifierMixin, _NetworkEstimator):  # type: ignore[mis
     architecture: "auto" (a perceptron of two hidden layers that suits the number of rows), a name of the zoo
     ("resnet_cifar20", "lenet5"; images are read from the rows as ``input_shape``, or as square ones), or a Graph.
     initialisation: "critical", or the graph's "own" laws. epochs, batch_size: whole numbers or "auto". learning_rate is
-    the largest of a one-cycle schedule of AdamW, with weight_decay ("auto": 0.01, and 1 for regression). random_state:
-    the same whole number gives the same network. device: cpu, cuda or auto. verbose: print the loss now and then.
+    the largest of a one-cycle schedule of AdamW, with weight_decay ("auto": 0.01; for regression 1, and up
+    to 3 below 1,000 rows). random_state: the same whole number gives the same network. device: cpu, cuda or auto.
+    verbose: print the loss now and then.
 
     Attributes: ``classes_``, ``graph_``, ``weights_`` (arrays by name), ``loss_curve_``, ``n_iter_`` (epochs),
     ``inputs_`` (how inputs are standardised).
@@ -228,7 +232,6 @@ class NetworkRegressor(RegressorMixin, _NetworkEstimator):  # type: ignore[misc]
     """
 
     _dropout = 0.0
-    _decay = 1.0  # times the learning rate at each step; with 0.01 the squared loss ends at fitting the noise
     _held = 0.15
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "NetworkRegressor":
@@ -242,6 +245,10 @@ class NetworkRegressor(RegressorMixin, _NetworkEstimator):  # type: ignore[misc]
         wanted = self.targets_.apply(targets).astype(np.float32)
         self._train(self.inputs_.apply(x, cut=True), wanted, weight, targets.shape[1])
         return self
+
+    def _decay(self, rows: int) -> float:
+        """Far more than for classes, and more for few rows: with 0.01 the squared loss ends at fitting the noise."""
+        return min(max(1.0, 1000 / rows), 3.0)
 
     def predict(self, X: Any) -> Array:
         """The predicted numbers, (rows,) or (rows, T)."""

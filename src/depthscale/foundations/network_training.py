@@ -1,7 +1,8 @@
-"""Training for the network estimators: the room ``train``'s optimiser, order and schedule, with a weight on each row.
+"""Training for the network estimators: the room ``train``'s order and schedule, with a weight on each row.
 
 Tables of a few thousand rows need none of what the long loop there is for (checkpoints, devices, budgets in seconds),
-and scikit-learn asks for weights.
+and scikit-learn asks for weights. Networks for them are small, so that a step's cost is the number of calls: the
+losses' derivatives are written out, and the optimiser walks one vector.
 """
 
 import math
@@ -11,12 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from depthscale.errors import TrainingError
+from depthscale.foundations.flat_adamw import FlatAdamW
 from depthscale.train.batches import Batches
 from depthscale.train.config import TrainConfig
-from depthscale.train.optimise import make_optimiser
 from depthscale.train.schedule import factor
 from depthscale.train.seeds import NOISE, borrowed_generators, mix, seed_noise
 
@@ -39,14 +39,16 @@ def train_weighted(
     kept, and the losses are theirs. Raises TrainingError when the loss is no number any more.
     """
     device = torch.device(config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
-    classify = y.ndim == 1
     module.to(device).train()
-    inputs, weights = torch.from_numpy(x).to(device), torch.from_numpy(weight.astype(np.float32)).to(device)
+    inputs, weights = torch.from_numpy(x).to(device), torch.from_numpy(weight.astype(np.float32)[:, None]).to(device)
     targets = torch.from_numpy(np.ascontiguousarray(y)).to(device)
+    loss = square_loss
+    if y.ndim == 1:
+        loss, targets = cross_entropy, _smoothed(module, inputs, targets, config.label_smoothing)
     seen_rows = len(inputs) - held
     batches = Batches(inputs[:seen_rows], targets[:seen_rows], config.batch, config.seed)
     best, kept = math.inf, dict[str, Tensor]()
-    optimiser = make_optimiser(module, config)
+    optimiser = FlatAdamW(module, config.weight_decay, config.betas, config.clip)
     total, losses = epochs * batches.steps, []
     with borrowed_generators(device):
         for epoch in range(epochs):
@@ -54,18 +56,15 @@ def train_weighted(
             for step in range(epoch * batches.steps, (epoch + 1) * batches.steps):
                 rows = batches.rows_of(step)
                 seed_noise(mix(config.seed, NOISE, step), device)
-                loss = _loss(module(inputs[rows]), targets[rows], weights[rows], config, classify=classify)
+                out = module(inputs[rows])
+                value, slope = loss(out.detach(), targets[rows], weights[rows])
                 optimiser.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                if config.clip is not None:
-                    nn.utils.clip_grad_norm_(module.parameters(), config.clip, foreach=True)
-                for group in optimiser.param_groups:
-                    group["lr"] = config.lr * factor(config.schedule, step / total, config.warmup, config.final_lr)
-                optimiser.step()
-                seen += loss.detach()
+                out.backward(slope)
+                optimiser.step(config.lr * factor(config.schedule, step / total, config.warmup, config.final_lr))
+                seen += value
             losses.append(float(seen) / batches.steps)
             if held:
-                losses[-1] = _held_out(module, inputs[-held:], targets[-held:], weights[-held:], config)
+                losses[-1] = _held_out(module, loss, inputs[-held:], targets[-held:], weights[-held:])
                 if losses[-1] < best:
                     best, kept = losses[-1], {k: v.detach().clone() for k, v in module.state_dict().items()}
             if not math.isfinite(losses[-1]):
@@ -80,18 +79,39 @@ def train_weighted(
     return losses
 
 
-def _held_out(module: nn.Module, x: Tensor, y: Tensor, weight: Tensor, config: TrainConfig) -> float:
+Loss = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def cross_entropy(out: Tensor, wanted: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of weight times −Σ wanted log softmax(out), and its derivative by ``out``.
+
+    out, wanted: (B, K), the rows of ``wanted`` adding up to one; weight: (B, 1), 1 on average over the data.
+    """
+    log = torch.log_softmax(out, 1)
+    share = weight / len(out)
+    return -(wanted * log * share).sum(), (log.exp() - wanted) * share
+
+
+def square_loss(out: Tensor, wanted: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of weight times the squared error, and its derivative by ``out``; shapes as for ``cross_entropy``."""
+    off = out - wanted
+    share = weight / out.numel()
+    return (off * off * share).sum(), 2 * off * share
+
+
+def _smoothed(module: nn.Module, inputs: Tensor, classes: Tensor, smoothing: float) -> Tensor:
+    """One-hot rows, with ``smoothing`` spread over all classes."""
+    with torch.no_grad():
+        module.eval()
+        outputs = module(inputs[:1]).shape[1]
+        module.train()
+    rows = torch.full((len(classes), outputs), smoothing / outputs, device=inputs.device)
+    return rows.scatter_add_(1, classes[:, None], torch.full_like(rows, 1 - smoothing))
+
+
+def _held_out(module: nn.Module, loss: Loss, x: Tensor, y: Tensor, weight: Tensor) -> float:
     module.eval()
     with torch.no_grad():
-        loss = float(_loss(module(x), y, weight, config, classify=y.dim() == 1))
+        value, _ = loss(module(x), y, weight)
     module.train()
-    return loss
-
-
-def _loss(out: Tensor, y: Tensor, weight: Tensor, config: TrainConfig, *, classify: bool) -> Tensor:
-    """Weighted sum over the rows of a batch, divided by their number: weights are 1 on average over the data."""
-    if classify:
-        each = F.cross_entropy(out, y, reduction="none", label_smoothing=config.label_smoothing)
-    else:
-        each = F.mse_loss(out, y, reduction="none").mean(dim=1)
-    return (each * weight).mean()
+    return float(value)
