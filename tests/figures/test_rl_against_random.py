@@ -1,3 +1,6 @@
+from depthscale.figures.rl_against_random import FIGURE
+
+
 def data(policy, q, p_policy=0.001, p_q=0.001):
     names = ["policy", "q-learning", "evolution", "mcts", "local"]
     return {
@@ -12,4 +15,8 @@ def data(policy, q, p_policy=0.001, p_q=0.001):
 
 
 HOLDS = data(0.3, 0.2)
-FAILS = [data(-0.3, -0.2), data(0.3, 0.2, 0.4, 0.3), data(-0.3, 0.2, 0.001, 0.6)]
+FAILS = [data(-0.3, -0.2), data(0.1, 0.05, 0.4, 0.3), data(-0.3, 0.1, 0.001, 0.6)]
+
+
+def test_few_noisy_pairs_decide_nothing():
+    assert FIGURE.judge({**data(0.1, 0.1, 0.5, 0.5), "error": dict.fromkeys(HOLDS["error"], 0.15)}).kind == "undecided"

@@ -53,10 +53,11 @@ def judge(data: Data) -> Verdict:
 def draw(data: Data) -> "Picture":
     """Q against N for several degrees."""
     figure, (axes,) = picture()
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
     for d, colour in zip(DEGREES, SERIES, strict=False):
         axes.loglog(data["variables"], data["curves"][str(d)], color=colour, label=f"degree {d}")
         axes.annotate(f"d = {d}", (data["variables"][-1], data["curves"][str(d)][-1]), xytext=(4, 0),
-                      textcoords="offset points", va="center", color=colour)  # fmt: skip
+                      textcoords="offset points", va="center", color=colour, bbox=paper)  # fmt: skip
     axes.axhline(GPT3, color=INK, linewidth=0.8, linestyle="--")
     axes.annotate("weights of GPT-3", (1, GPT3), xytext=(2, 3), textcoords="offset points")
     axes.axvline(MNIST, color=INK, linewidth=0.8, linestyle=":")

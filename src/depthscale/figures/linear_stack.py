@@ -64,10 +64,10 @@ def draw(data: Data) -> "Picture":
         a.contour(data["ticks"], data["ticks"], values, levels=[0.5], colors=INK, linewidths=1)
         for (p, q), t in zip(CORNERS, TARGETS, strict=True):
             a.plot(p, q, "o", markersize=9, markeredgecolor=INK, color="white" if t == 0 else INK)
-        a.set_title(f"{data['depth'][-1]} {title}: loss {data[f'{name}_loss'][-1]:.3g}")
+        a.set_title(f"{data['depth'][-1]} {title}: loss {data[f'{name}_loss'][-1]:.2g}", fontsize=9)
         a.set_aspect("equal")
         a.grid(visible=False)
-    figure.colorbar(shown, ax=axes, label="output", ticks=[-0.5, 0, 0.5, 1, 1.5])
+    figure.colorbar(shown, ax=axes, label="output", shrink=0.85, ticks=[-0.5, 0, 0.5, 1, 1.5])
     return figure
 
 

@@ -120,6 +120,7 @@ def draw(data: Data) -> "Picture":
     b.set_xlabel(f"pieces (bound {BOUND})")
     b.set_ylabel("networks")
     b.margins(y=0.25)
+    b.locator_params(axis="y", integer=True)
     b.legend(fontsize=8, loc="upper left")
     return figure
 

@@ -114,6 +114,8 @@ def _pairs(values: list[float]) -> list[tuple[float, float]]:
 
 def draw(data: Data) -> "Picture":
     """Losses at rates around the bound; found against predicted bounds."""
+    from matplotlib.ticker import LogLocator
+
     figure, (a, b) = picture(1, 2, width=9.2, height=3.6, width_ratios=[1.5, 1])
     for share, colour in zip(data["shares"], SERIES, strict=False):
         a.semilogy(np.maximum(data["curves"][str(share)], 1e-12), color=colour, label=f"{share} · 2/λ$_{{max}}$")
@@ -126,6 +128,10 @@ def draw(data: Data) -> "Picture":
         b.loglog([data["rate_predicted"][i] for i in at], [data["rate_found"][i] for i in at], marker, label=problem)
     ends = [min(data["rate_predicted"]) / 1.5, max(data["rate_predicted"]) * 1.5]
     b.loglog(ends, ends, color=INK, linewidth=0.8, linestyle="--", label="equal")
+    for axis in (b.xaxis, b.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
     b.set_xlabel("2 (1 + μ)/λ$_{max}$")
     b.set_ylabel("rate at which descent turns")
     b.legend(fontsize=8)

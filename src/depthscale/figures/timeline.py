@@ -89,7 +89,7 @@ def draw(data: Data) -> "Picture":
         title = f"{name}\n{begin}–{end if end < 2020 else 'today'}"
         a.text(middle, 0.35, title, ha="center", va="center", color=colour, fontsize=11)
     a.axhline(0, color=INK, linewidth=1)
-    paper: Any = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 0.6}
+    paper: Any = {"facecolor": "white", "edgecolor": "none", "pad": 0.6}
     last = dict.fromkeys(range(9), -np.inf)
     for year, work, authors in zip(data["year"], data["work"], data["authors"], strict=True):
         width = 0.62 * max(len(work) + 5, len(authors) * 0.8)
