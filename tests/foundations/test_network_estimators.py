@@ -116,12 +116,52 @@ def test_a_seed_decides():
         ({"batch_size": 2.5}, "batch_size"),
         ({"initialisation": "zero"}, "initialisation"),
         ({"learning_rate": -1.0}, "lr"),
+        ({"learning_rate": "fast"}, "learning_rate to be a number"),
+        ({"input_shape": (3, 3)}, "from 4 inputs"),
+        ({"architecture": zoo.mlp((5, 4, 3))}, "from 4 inputs"),
+        ({"device": "tpu"}, "device to be auto, cpu"),
         ({"weight_decay": "much"}, "weight_decay"),
     ],
 )
 def test_bad_options(options, says):
     with pytest.raises(DepthscaleError, match=says):
         NetworkClassifier(**{"epochs": 1, **options}).fit(X, Y)
+
+
+def test_tables_with_names():
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    table = pandas.DataFrame(X, columns=list("abcd"))
+    model = NetworkClassifier(epochs=1).fit(table, pandas.Series(NAMES))
+    assert list(model.feature_names_in_) == list("abcd")
+    np.testing.assert_array_equal(
+        model.predict_proba(table), NetworkClassifier(epochs=1).fit(X, NAMES).predict_proba(X)
+    )
+    with pytest.raises(ValueError, match="same order"):
+        model.predict(table[list("dcba")])
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "says"),
+    [
+        (np.where(X > 6, np.nan, X), Y, "NaN"),
+        (X[:, 0], Y, "Expected 2D"),
+        (X, X[:, 0], "Unknown label type"),
+        (X, Y[:10], "inconsistent numbers"),
+        (X[:0], Y[:0], "0 sample"),
+    ],
+    ids=["nan", "1-D", "continuous", "lengths", "empty"],
+)
+def test_bad_tables(x, y, says):
+    with pytest.raises(ValueError, match=says):
+        NetworkClassifier(epochs=1).fit(x, y)
+
+
+def test_one_class_and_other_columns(fitted):
+    only = NetworkClassifier(epochs=1).fit(X, np.full(len(X), "one"))
+    assert set(only.predict(X)) == {"one"}
+    assert (only.predict_proba(X) == 1).all()
+    with pytest.raises(ValueError, match="expecting 4 features"):
+        fitted.predict(X[:, :3])
 
 
 def test_images_that_are_not_square():

@@ -28,6 +28,7 @@ _HOMES = {
     "PolynomialCurve": "polynomial_curve",
     "coefficients": "monomials",
 }
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

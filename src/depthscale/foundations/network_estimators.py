@@ -86,9 +86,12 @@ class _NetworkEstimator(BaseEstimator):  # type: ignore[misc]
             whole = isinstance(value, int | np.integer) and not isinstance(value, bool) and value >= 1
             if not whole and not (isinstance(value, str) and value == "auto"):
                 raise DepthscaleError(f'expected {name} to be a whole number of at least 1 or "auto", got {value!r}')
-
-        if isinstance(self.weight_decay, str) and self.weight_decay != "auto":
-            raise DepthscaleError(f'expected weight_decay to be a number or "auto", got {self.weight_decay!r}')
+        for name in ("learning_rate", "weight_decay"):
+            value = getattr(self, name)
+            auto = name == "weight_decay" and isinstance(value, str) and value == "auto"
+            if not auto and (isinstance(value, bool | str) or not isinstance(value, int | float | np.number)):
+                or_auto = ' or "auto"' if name == "weight_decay" else ""
+                raise DepthscaleError(f"expected {name} to be a number{or_auto}, got {value!r}")
 
     def _length(self, rows: int) -> tuple[int, int]:
         """Rows a batch, and epochs."""
@@ -153,7 +156,7 @@ class _NetworkEstimator(BaseEstimator):  # type: ignore[misc]
         import torch
 
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=np.float64, reset=False)
+        X = validate_data(self, X, dtype=np.float64, order="C", reset=False)
         x = self.inputs_.apply(X, cut=True)
         shape = tuple(self.graph_.shapes()[self.graph_.inputs[0]][1:])
         module, found = self._module(), []
@@ -201,7 +204,7 @@ class NetworkClassifier(ClassifierMixin, _NetworkEstimator):  # type: ignore[mis
 
         Raises DepthscaleError for options and networks that do not fit, TrainingError where training diverges.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64)
+        X, y = validate_data(self, X, y, dtype=np.float64, order="C")
         check_classification_targets(y)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         self.classes_, index = np.unique(y, return_inverse=True)
@@ -236,7 +239,7 @@ class NetworkRegressor(RegressorMixin, _NetworkEstimator):  # type: ignore[misc]
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "NetworkRegressor":
         """Train on rows ``X`` (rows, N), numbers ``y`` (rows,) or (rows, T) and weights (rows,); errors as there."""
-        X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, multi_output=True)
+        X, y = validate_data(self, X, y, dtype=np.float64, order="C", y_numeric=True, multi_output=True)
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         self._flat = y.ndim == 1
         targets = y.astype(np.float64).reshape(len(y), -1)

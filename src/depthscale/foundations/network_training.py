@@ -17,6 +17,7 @@ from depthscale.errors import TrainingError
 from depthscale.foundations.flat_adamw import FlatAdamW
 from depthscale.train.batches import Batches
 from depthscale.train.config import TrainConfig
+from depthscale.train.devices import pick_device
 from depthscale.train.schedule import factor
 from depthscale.train.seeds import NOISE, borrowed_generators, mix, seed_noise
 
@@ -36,9 +37,10 @@ def train_weighted(
     """Train ``module`` in place; the mean loss of each epoch. y: classes (rows,) or numbers (rows, T).
 
     The last ``held`` rows are not trained on; if there are any, the weights of the epoch that does best on them are
-    kept, and the losses are theirs. Raises TrainingError when the loss is no number any more.
+    kept, and the losses are theirs. Raises TrainingError for a device that is not there, and when the loss is no number
+    any more.
     """
-    device = torch.device(config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+    device = pick_device(config.device)
     module.to(device).train()
     inputs, weights = torch.from_numpy(x).to(device), torch.from_numpy(weight.astype(np.float32)[:, None]).to(device)
     targets = torch.from_numpy(np.ascontiguousarray(y)).to(device)
