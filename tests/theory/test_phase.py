@@ -3,6 +3,7 @@ import pytest
 from scipy import integrate, optimize
 
 from depthscale.errors import TheoryError
+from depthscale.numerics.gaussian import gaussian_mean
 from depthscale.theory import PHASES, activation, layer_map, phase_diagram, phase_point
 from depthscale.theory.phase import CHAOTIC, CRITICAL, NO_FIXED_POINT, ORDERED
 
@@ -80,6 +81,28 @@ def test_cells_of_a_diagram_against_quadrature():
             assert d.slope[i, j] == pytest.approx(slope, abs=1e-8)
             assert d.xi_c[i, j] == pytest.approx(1 / abs(np.log(slope)), rel=1e-6)
             assert d.phase[i, j] == (ORDERED if chi1 < 1 else CHAOTIC)
+
+
+def kinks_and_a_jump(x):
+    return np.where(x < -0.7, x / 5 - 0.56, np.where(x < 0.4, x, np.where(x < 1.3, 0.4, np.tanh(x))))
+
+
+@pytest.mark.parametrize("what", ["elu", "selu", "hardtanh", kinks_and_a_jump])
+def test_cells_of_bent_activations_against_panels_over_sum_and_difference(what):
+    act = activation(what)
+    d = phase_diagram(act, sw2=np.array([0.8, 1.05, 1.5, 2.2]), sb2=np.array([0.02, 0.2]))
+    chaotic = np.argwhere((d.phase == CHAOTIC) & (d.c < 1 - 1e-6))
+    assert len(chaotic) >= 3
+    for i, j in chaotic:
+        q, sw2 = d.q[i, j], d.sw2[j]
+        assert q == pytest.approx(sw2 * float(gaussian_mean(lambda x: act.f(x) ** 2, q)) + d.sb2[i], rel=1e-10)
+
+        def gap(c):
+            return 1 - sw2 * float(act.secant(q, c))  # noqa: B023
+
+        near = 1e-3 * (1 - d.c[i, j])
+        c = optimize.brentq(gap, d.c[i, j] - near, d.c[i, j] + near, xtol=1e-15)
+        assert d.c[i, j] == pytest.approx(c, abs=1e-9)
 
 
 def erf_cell(sw2, sb2):

@@ -171,19 +171,18 @@ def pair_mean(
     other: Mesh | None = None,
     n: int = _N,
     halved: bool = False,
-    rough: bool = False,
 ) -> Array:
     """E[F(u1, u2)] for two Gaussians of mean m, variance q and correlation c; all (B,), result (B,).
 
     F is cut along the cuts of ``mesh`` in u1 and of ``other`` in u2. Without ``other`` F must be symmetric, and the
-    integral runs over d ≥ 0 only. n: Gauss points a panel; ``rough``: panels for n = 8 and errors of 1e-10.
+    integral runs over d ≥ 0 only. n: Gauss points a panel.
     """
     reach = reach_of(q, m)
     cuts = mesh.cuts(reach)
     cuts2 = None if other is None else other.cuts(reach)
     sigma_a = np.sqrt(q * np.maximum(1 + c, 0) / 2)
     sigma_d = np.sqrt(q * np.maximum(1 - c, 0) / 2)
-    z_cuts = gaussian_cuts(rough=rough)
+    z_cuts = gaussian_cuts()
     grid = _outer_cuts(z_cuts, cuts, cuts2, _midpoints(mesh, other, reach), sigma_a, sigma_d, m)
     panels = lay(grid, float(z_cuts[0]), float(z_cuts[-1]))
     if halved:
@@ -191,7 +190,7 @@ def pair_mean(
     z, w = panels.nodes(n)
     a = (m[panels.owner, None] + sigma_a[panels.owner, None] * z).ravel()
     d = np.repeat(sigma_d[panels.owner], n)
-    inner = _inner(function, a, d, cuts, cuts2, n, halved, rough)
+    inner = _inner(function, a, d, cuts, cuts2, n, halved)
     return panels.total(inner.reshape(z.shape) * w * np.exp(-0.5 * z * z)) / _ROOT_2PI
 
 
@@ -229,11 +228,11 @@ def _outer_cuts(
 
 
 def _inner(
-    function: PairFunction, a: Array, sigma: Array, cuts: Array, cuts2: Array | None, n: int, halved: bool, rough: bool
+    function: PairFunction, a: Array, sigma: Array, cuts: Array, cuts2: Array | None, n: int, halved: bool
 ) -> Array:
     """E over d ~ N(0, sigma²) of F(a + d, a − d) for flat a, sigma (R,), in chunks."""
     half = cuts2 is None
-    z_cuts = gaussian_cuts(half=half, rough=rough)
+    z_cuts = gaussian_cuts(half=half)
     out = np.empty_like(a)
     rows = max(1, _CHUNK // (n * (len(z_cuts) + 8) * (2 if halved else 1)))
     rows = max(1, min(rows, 4_000_000 // (len(cuts) + len(z_cuts))))

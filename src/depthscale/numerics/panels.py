@@ -16,18 +16,13 @@ from depthscale.numerics.estimate import Array
 # Cuts of the standard Gaussian, in units of its deviation: on each of these panels ten Gauss points integrate
 # exp(−z²/2) times a resolved function to rounding; beyond 9.6 lies a mass of 1e-21.
 _HALF = np.array([0.0, 1.4, 2.8, 4.3, 5.9, 7.6, 9.6])
-# where 1e-10 will do: eight points a panel, and a mass of 6e-13 beyond
-_HALF_ROUGH = np.array([0.0, 2.1, 4.4, 7.2])
 # the same out to where exp(−z²/2) underflows, for integrands that grow faster than a polynomial
 _HALF_FAR = np.concatenate([_HALF, np.arange(11.5, 38.6, 1.5)])
 
 
-def gaussian_cuts(far: bool = False, half: bool = False, rough: bool = False) -> Array:
-    """The cuts of the z axis, ascending; only z ≥ 0 if ``half``; out to 38 instead of 9.6 if ``far``.
-
-    ``rough``: fewer, for rules of eight points and errors of about 1e-10.
-    """
-    positive = _HALF_FAR if far else _HALF_ROUGH if rough else _HALF
+def gaussian_cuts(far: bool = False, half: bool = False) -> Array:
+    """The cuts of the z axis, ascending; only z ≥ 0 if ``half``; out to 38 instead of 9.6 if ``far``."""
+    positive = _HALF_FAR if far else _HALF
     return positive if half else np.concatenate([-positive[:0:-1], positive])
 
 
@@ -63,7 +58,7 @@ class Panels:
 
     def total(self, values: Array) -> Array:
         """Sums (P, n) contributions to one number per owner, (B,)."""
-        return np.asarray(np.add.reduceat(values.sum(axis=1), self.starts))
+        return np.asarray(np.add.reduceat(values.ravel(), self.starts * values.shape[1]))
 
 
 def lay(cuts: Array, lo: float, hi: float) -> Panels:

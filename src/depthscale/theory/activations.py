@@ -292,12 +292,11 @@ class Activation:
         finest = float(np.diff(near).min()) if len(near) > 1 else np.inf
         return finest >= 0.34 * s and not any(abs(b.x - m) < 9.6 * s for b in self.mesh.breaks(abs(m) + 9.6 * s))
 
-    def secant(self, q: Any, c: Any, *, rough: bool = False) -> Array:
+    def secant(self, q: Any, c: Any) -> Array:
         """S = E[(φ(u1) − φ(u2))²] / (2 q (1 − c)) for u ~ N(0, q); q (B,) > 0 and c (B,) < 1.
 
         The correlation map is 1 − c' = sw2 S (1 − c): S is chi1/sw2 for a whole step instead of an infinitesimal one,
         tends to E[φ'²] as c → 1 (to infinity where φ jumps), and is computed without cancellation.
-        ``rough``: to about 1e-10.
         """
         q, c = np.broadcast_arrays(check_variance(q), check_correlation(c))
         flat_q, flat_c = q.ravel(), c.ravel()
@@ -306,8 +305,7 @@ class Activation:
             return np.asarray((self.f(u1) - self.f(u2)) ** 2)
 
         with np.errstate(all="ignore"):
-            n = 8 if rough else 10
-            total = pair_mean(squared, flat_q, flat_c, np.zeros_like(flat_q), self.mesh, n=n, rough=rough)
+            total = pair_mean(squared, flat_q, flat_c, np.zeros_like(flat_q), self.mesh)
             return np.asarray((total / (2 * flat_q * (1 - flat_c))).reshape(q.shape))
 
     # --- with error bounds ----------------------------------------------------------------------------------------

@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 
 from depthscale.numerics.estimate import EPS, Array
 from depthscale.numerics.gaussian import cloud, reach_of
+from depthscale.numerics.smoothing import mean_variance
 from depthscale.numerics.table import basis, chebyshev
 from depthscale.theory.activations import Activation, fixed_hermite
 
-_NQ, _NT = 12, 16  # Chebyshev nodes in ln q and in θ
+_NQ, _NQ_BROKEN, _NT = 12, 16, 16  # Chebyshev nodes in ln q (with several breaks) and in θ
 _ORDER = 400
 _RELATIVE = 3e-12  # of S: what a series may leave out
 _NEAR_ZERO = 0.02  # the θ below which E φ² − E φφ' has lost too many digits
@@ -49,6 +50,10 @@ class _Series(NamedTuple):
     squares: Array
     rest: Array
     total: Array
+
+    def at(self, rows: slice) -> "_Series":
+        """Some of the q."""
+        return _Series(*(values[rows] for values in self))
 
 
 def series_of(act: Activation, q: Array) -> _Series:
@@ -92,7 +97,8 @@ def secant(act: Activation, series: _Series, theta: Array) -> Array:
         hard &= ~far
     if hard.any():
         row, column = np.nonzero(hard)
-        out[row, column] = act.secant(q[row], c[column], rough=True)
+        with np.errstate(all="ignore"):
+            out[row, column] = mean_variance(act.f, q[row], gap[column], act.mesh) / (q[row] * gap[column])
     return np.asarray(out)
 
 
@@ -103,10 +109,14 @@ def _many_coefficients(act: Activation, q: Array, order: int) -> Array:
     values = act.f(nodes.x.ravel()).reshape(nodes.x.shape) * nodes.w
     z = nodes.z
     out = np.empty((len(q), order))
-    before, now = np.zeros_like(z), values
+    flat, starts = z.ravel(), nodes.panels.starts * z.shape[1]
+    before, now = np.zeros_like(flat), values.ravel()
     for n in range(order):
-        out[:, n] = nodes.panels.total(now)
-        before, now = now, (z * now - np.sqrt(n) * before) / np.sqrt(n + 1)
+        out[:, n] = np.add.reduceat(now, starts)
+        before *= -np.sqrt(n)
+        before += flat * now
+        before /= np.sqrt(n + 1)
+        before, now = now, before
     return out
 
 
@@ -150,23 +160,48 @@ class SecantTable:
         """What pieces may leave out in ln q."""
         return _TAIL_KINKED if self.act.breaks() else _TAIL_Q
 
+    @cached_property
+    def nodes(self) -> int:
+        """Chebyshev nodes in ln q: two breaks that are felt together take more."""
+        return _NQ_BROKEN if len(self.act.breaks()) > 1 else _NQ
+
+    @cached_property
+    def longest(self) -> float:
+        """The length of pieces in ln q: long where they are dear and one will do."""
+        return _LONGEST if len(self.act.breaks()) == 1 else _LONGEST / 2
+
+    def _scaled(self, series: _Series, theta: Array) -> Array:
+        """S θʲ at the series' q and θ (T,): (B, T)."""
+        return secant(self.act, series, theta) * theta**self.power
+
     def _values(self, series: _Series, theta: Array) -> Array:
         """Chebyshev coefficients in ln q of S θʲ at θ (T,): (n_q, T)."""
-        return np.asarray(chebyshev(_NQ)[1] @ (secant(self.act, series, theta) * theta**self.power))
+        return np.asarray(chebyshev(self.nodes)[1] @ self._scaled(series, theta))
 
     def _piece(self, lo: float, length: float) -> _Piece:
         if (lo, length) not in self._pieces:
             edges = theta_panels(lo + length)
-            series = series_of(self.act, np.exp(lo + length * (chebyshev(_NQ)[0] + 1) / 2))
+            series = series_of(self.act, np.exp(lo + length * (chebyshev(self.nodes)[0] + 1) / 2))
             piece = _Piece(lo, length, edges, self._values(series, edges[1:]).T, series)
             piece.too_long = max(_unresolved(row, 0) for row in piece.at_edges) > self.tail
             self._pieces[lo, length] = piece
         return self._pieces[lo, length]
 
-    def _fit(self, piece: _Piece, lo: float, hi: float) -> Array:
-        """Chebyshev coefficients in ln q and θ on one panel: (n_q, n_t)."""
+    def _fit(self, piece: _Piece, lo: float, hi: float, final: bool) -> Array | None:
+        """Chebyshev coefficients in ln q and θ on one panel: (n_q, n_t); None (unless ``final``) where they do not
+        resolve θ, which the middle q tells before the others are paid for.
+        """
         nodes_t, to_t = chebyshev(_NT)
-        return np.asarray(self._values(piece.series, lo + (hi - lo) * (nodes_t + 1) / 2) @ to_t.T)
+        theta = lo + (hi - lo) * (nodes_t + 1) / 2
+        middle = self.nodes // 2
+        row = self._scaled(piece.series.at(slice(middle, middle + 1)), theta)
+        if _unresolved(row @ to_t.T, 1) > _TAIL and not final:
+            return None
+        before, after = (
+            self._scaled(piece.series.at(part), theta) for part in (slice(middle), slice(middle + 1, None))
+        )
+        fit = np.asarray(chebyshev(self.nodes)[1] @ np.concatenate([before, row, after]) @ to_t.T)
+        return fit if final or _unresolved(fit, 1) <= _TAIL else None
 
     def _split(self, piece: _Piece, lo: float, hi: float) -> None:
         """Cuts a panel on which the fit has not converged, nearer to its left end."""
@@ -189,13 +224,15 @@ class SecantTable:
                 lo, hi = float(piece.edges[p]), float(right[p])
                 if (lo, hi) in piece.fits:
                     continue
-                fit = piece.fits[lo, hi] = self._fit(piece, lo, hi)
+                fit = self._fit(piece, lo, hi, attempt == _SPLITS)
+                if fit is None:
+                    coarse.append((lo, hi))
+                    continue
+                piece.fits[lo, hi] = fit
                 if _unresolved(fit, 0) > self.tail and piece.length > _SHORTEST:
                     piece.too_long = True
                     return panel
-                if _unresolved(fit, 1) > _TAIL:
-                    coarse.append((lo, hi))
-            if not coarse or attempt == _SPLITS:
+            if not coarse:
                 break
             for lo, hi in coarse:
                 self._split(piece, lo, hi)
@@ -207,7 +244,7 @@ class SecantTable:
         q, level, offset: (B,). Both answers (B,). The left side must fall from θ = 0 (or −∞) to θ = π/2 in sign, which
         holds for chi1 > 1 or offset > 0; where rounding has it otherwise, the end of the range is returned.
         """
-        return self._by_pieces(q, level, offset, _LONGEST if self.act.breaks() else _LONGEST / 2)  # smooth: cheap
+        return self._by_pieces(q, level, offset, self.longest)
 
     def _by_pieces(self, q: Array, level: Array, offset: Array, length: float) -> tuple[Array, Array]:
         """The same, on pieces of this length, or of half of it where one is too long."""
@@ -223,7 +260,7 @@ class SecantTable:
 
     def _solve(self, piece: _Piece, q: Array, level: Array, offset: Array) -> tuple[Array, Array] | None:
         """Roots on one piece; None if it turns out too long."""
-        in_q = basis(2 * (np.log(q) - piece.lo) / piece.length - 1, _NQ)  # (B, n_q)
+        in_q = basis(2 * (np.log(q) - piece.lo) / piece.length - 1, self.nodes)  # (B, n_q)
         panel = self._panels(piece, in_q, level, offset)
         if piece.too_long and piece.length > _SHORTEST:
             return None
@@ -269,6 +306,9 @@ class SecantTable:
                 step = t - f / df
             inside = (step > left[active]) & (step < right[active])
             new = np.where(inside, step, (left[active] + right[active]) / 2)
+            # beside the critical line F is flat, and below its rounding error no step is better than none
+            rounding = EPS * (1 + level[active] * np.abs(value) + offset[active] / gap)
+            new = np.where(np.abs(f) > rounding, new, t)
             moved = np.abs(new - t) > 4 * EPS * np.maximum(t, 1e-9)
             theta[active] = new
             active = active[moved & (right[active] - left[active] > 4 * EPS)]
