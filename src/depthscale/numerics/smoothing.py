@@ -37,7 +37,7 @@ def _rule(points: int) -> tuple[Array, Array]:
     if points == _RULES[0][1]:
         z, w = np.polynomial.hermite_e.hermegauss(points)
     else:
-        z = np.linspace(*_CUTS[[0, -1]], points)
+        z = np.linspace(float(_CUTS[0]), float(_CUTS[-1]), points)
         w = np.exp(-0.5 * z * z)
     return z, w / w.sum()
 
