@@ -1,6 +1,5 @@
 """Backward rules of elementwise functions, sums and products."""
 
-import math
 from functools import lru_cache
 
 import numpy as np
@@ -10,6 +9,7 @@ from depthscale.numerics.estimate import Array
 from depthscale.theory import copula
 from depthscale.theory.activations import Activation
 from depthscale.theory.align import aligned, common_axes, unbroadcast
+from depthscale.theory.fluctuation import at_unit, slope_fourth_of
 from depthscale.theory.forward_elementwise import (
     averages_of,
     drop,
@@ -37,7 +37,8 @@ def slope_classes(act: Activation, x: State) -> Array:
         if v == 0:
             return np.full(x.q.shape, float(act.derivative(np.array([m]))[0]) ** 2)
         q = act.pairs_of_law(True, v, rho, m)
-        q[rho == 1.0] = float(act.derivative_second_moment(v, m))
+        unit = at_unit(act) if m == 0 else None
+        q[rho == 1.0] = unit.slope if unit else float(act.derivative_second_moment(v, m))
         return q
     i = x.part_axis
     variances = np.maximum(x.part_variances(), 1e-30)
@@ -84,20 +85,8 @@ def through_function(g: State, x: State, act: Activation) -> State:
     """The gradient at the input x of φ, with the fluctuations of a mean of φ'² g² over finitely many units."""
     gx = through(g, x, slope_classes(act, x))
     own = g.gaussian_spread
-    grown = max(3 * _slope_fourth_of(act, x) - 1, 0.0)
+    grown = max(3 * slope_fourth_of(act, x) - 1, 0.0)
     return gx.marked(spread=max(g.spread - own, 0.0) + own / 2 * grown)
-
-
-@lru_cache(maxsize=1024)
-def _slope_fourth_of(act: Activation, x: State) -> float:
-    return slope_fourth(act, float(x.average), max(x.length - x.average**2, 0.0))
-
-
-def slope_fourth(act: Activation, m: float, v: float) -> float:
-    """E[φ'⁴] / E[φ'²]² for u ~ N(m, v), to a per mille: only error bars depend on it."""
-    with np.errstate(all="ignore"):
-        squares = act.derivative(m + math.sqrt(v) * copula.nodes()) ** 2
-    return copula.average(squares**2) / max(copula.average(squares) ** 2, 1e-300)
 
 
 @backward.register(ops.Activation)

@@ -72,8 +72,6 @@ def orthant(h: Array, c: Array) -> Array:
     if not np.any(h):
         with np.errstate(divide="ignore"):
             return np.asarray(0.5 - np.arctan(np.sqrt((1 - c) / (1 + c))) / np.pi + 0 * h)
-    if not h.any():  # what most ask for, without Owen's T
-        return np.asarray(0.5 - np.arccos(c) / (2 * np.pi) + 0 * h)
     with np.errstate(divide="ignore"):
         ratio = np.sqrt((1 - c) / (1 + c))
     tail = np.where(h == 0, np.arctan(ratio) / (2 * np.pi), special.owens_t(h, ratio))

@@ -17,6 +17,7 @@ from depthscale.numerics.estimate import Array
 from depthscale.theory import copula
 from depthscale.theory.activations import Activation
 from depthscale.theory.align import aligned, common_axes
+from depthscale.theory.fluctuation import at_unit, fourth
 from depthscale.theory.forward_contraction import expand_same
 from depthscale.theory.moments import (
     State,
@@ -97,23 +98,6 @@ def standard(x: State) -> tuple[float, float, Array]:
     return m, v, rho
 
 
-def fourth(act: Activation, m: float, v: float) -> float:
-    """E[φ⁴] / E[φ²]² for u ~ N(m, v), to a per mille: only error bars depend on it."""
-    z, w = _line()
-    with np.errstate(all="ignore"):
-        y2 = act.f(m + math.sqrt(v) * z) ** 2
-    second = float(w @ y2)
-    return float(w @ (y2 * y2)) / max(second * second, 1e-300)
-
-
-@lru_cache(maxsize=1)
-def _line() -> tuple[Array, Array]:
-    """Points and weights of a plain sum over a standard Gaussian."""
-    z = np.linspace(-8.0, 8.0, 161)
-    w = np.exp(-z * z / 2)
-    return z, w / w.sum()
-
-
 def _check_finite(act: Activation, values: Array, m: float, v: float) -> None:
     if not np.all(np.isfinite(values)):
         raise TheoryError(
@@ -151,7 +135,11 @@ def _uniform(act: Activation, x: State) -> State:
         _check_finite(act, value, m, v)
         return state(x.axes, np.full(x.q.shape, float(value[0]) ** 2), float(value[0]), 0.0)
     q = act.pairs_of_law(False, v, rho, m)
-    mean, second = float(act.mean(v, m)), float(act.second_moment(v, m))
+    unit = at_unit(act) if m == 0 else None
+    if unit:
+        mean, second = math.sqrt(v) * unit.mean, v * unit.second
+    else:
+        mean, second = float(act.mean(v, m)), float(act.second_moment(v, m))
     _check_finite(act, q, m, v)
     q[rho == 1.0] = second
     y = state(x.axes, q, mean)
@@ -176,6 +164,9 @@ def _spread(act: Activation, x: State, m: float, v: float, second: float) -> flo
     """Fluctuation of the law, carried through d ln E φ²/d ln v, plus that of a mean over finitely many units."""
     own = x.gaussian_spread
     law = max(x.spread - own, 0.0)
+    unit = at_unit(act) if m == 0 else None
+    if unit:
+        return law + own / 2 * max(unit.fourth - 1.0, 0.0)
     step = 1e-3
     if law > 0:
         slope = (float(act.second_moment(v * (1 + step), m)) / max(second, 1e-300) - 1.0) / step

@@ -173,14 +173,19 @@ class State:
     @kept
     def gaussian_spread(self) -> float:
         """Relative variance of the mean square of Gaussian elements with these correlations: twice the mean ρ²."""
-        if self.part_axis is None and not self.typed:
-            m2 = float(self.mean) ** 2
-            v = self.length - m2
-            rho = (self.q.ravel() - m2) / v if v > 0 else np.zeros(self.q.size)
-        else:
-            deviations = self.deviations()
-            covariance = self.q - self.means() if self.mean.any() else self.q
-            rho = np.divide(covariance, deviations, out=np.zeros(covariance.shape), where=deviations > 0).ravel()
+        if self.part_axis is None:
+            q, mean = self.q.ravel(), float(self.mean)
+            if self.typed and self.length > 0:  # with the size of edges divided out
+                pairs, size = self.amplitude
+                q, mean = (self.q / np.maximum(pairs, 1e-300)).ravel(), mean / size
+            v = self.length - mean * mean
+            if v <= 0:
+                return 0.0
+            rho = q - mean * mean if mean else q
+            return 2.0 * float((rho * rho) @ self.frame.pairs) / (v * v)
+        deviations = self.deviations()
+        covariance = self.q - self.means() if self.mean.any() else self.q
+        rho = np.divide(covariance, deviations, out=np.zeros(covariance.shape), where=deviations > 0).ravel()
         return 2.0 * float((rho * rho) @ self.frame.pairs)
 
     def marked(self, **fields: Any) -> "State":
@@ -209,6 +214,10 @@ _HALF, _KEPT = np.int64(1 << 16), np.int64(~((1 << 17) - 1))
 
 def rounded(x: Array) -> Array:
     """x to 36 bits (1.5e-11 relative): repeated layers then reach their fixed point exactly, and caches know it."""
+    if not x.shape:  # a mean: plain numbers are faster than arrays of none
+        fraction, exponent = math.frexp(float(x))
+        if fraction * 0.0 == 0.0:
+            return np.asarray(math.ldexp(math.floor(fraction * 2.0**36 + 0.5), exponent - 36))
     out = np.add(
         x.view(np.int64), _HALF, out=np.empty(x.shape, np.int64)
     )  # a carry goes into the exponent, as it should
