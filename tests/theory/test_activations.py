@@ -264,6 +264,32 @@ def test_a_callable_that_changes_its_argument_does_no_harm():
     assert float(activation(inplace).second_moment(1.0)) == pytest.approx(float(activation("tanh").second_moment(1.0)))
 
 
+@pytest.mark.parametrize("at", [0.0, 0.4, -1.7])
+def test_a_cusp_is_told_from_a_jump_and_its_slope_has_no_second_moment(at):
+    act = activation(lambda x: np.sign(x - at) * np.sqrt(np.abs(x - at)))
+    (found,) = act.breaks()
+    assert (found.x, found.order) == (at, 1)
+    assert found.power == pytest.approx(0.5, abs=1e-3)
+    assert act.jumps == ()
+    assert np.isinf(float(act.derivative_second_moment(0.7)))
+    assert np.isinf(act.estimate("derivative_second_moment", 0.7).error)
+    # E |u − at| for u ~ N(0, q)
+    q, z = 0.7, at / np.sqrt(0.7)
+    truth = np.sqrt(q) * (2 * np.exp(-z * z / 2) / np.sqrt(2 * np.pi) + z * math.erf(z / np.sqrt(2)))
+    assert float(act.second_moment(q)) == pytest.approx(truth, rel=1e-12)
+
+
+def test_what_is_no_steep_cusp_is_left_alone():
+    mild = activation(lambda x: np.abs(x) ** 0.75)  # E φ'² = (9/16) E |u|^(−1/2), which exists
+    q = 0.5
+    truth = 9 / 16 * (2 * q) ** -0.25 * math.gamma(0.25) / math.sqrt(math.pi)
+    assert float(mild.derivative_second_moment(q)) == pytest.approx(truth, rel=1e-9)
+    both = activation(lambda x: np.where(x > 0.3, 1 + np.sqrt(np.abs(x - 0.3)), 0.0))
+    assert [(b.order, round(b.size, 9)) for b in both.breaks()] == [(0, 1.0)]
+    assert activation(lambda x: x * np.log(np.abs(x) + 1e-300)).jumps == ()
+    assert [b.size for b in activation(lambda x: x + 1e-5 * (x > 1.3)).jumps] == [pytest.approx(1e-5, rel=1e-6)]
+
+
 def test_a_wrong_request_for_an_estimate():
     act = activation("tanh")
     with pytest.raises(TheoryError, match="with c"):

@@ -4,7 +4,7 @@ from scipy import integrate, optimize
 
 from depthscale.errors import TheoryError
 from depthscale.numerics.gaussian import gaussian_mean
-from depthscale.theory import PHASES, activation, layer_map, phase_diagram, phase_point
+from depthscale.theory import PHASES, activation, critical_point, layer_map, phase_diagram, phase_point
 from depthscale.theory.phase import CHAOTIC, CRITICAL, NO_FIXED_POINT, ORDERED
 
 
@@ -362,3 +362,20 @@ def test_a_diagram_does_not_depend_on_what_was_asked_before():
     two = phase_diagram(act, **grid)
     for field in ("q", "c", "chi1", "chi_q", "slope"):
         assert np.array_equal(getattr(one, field), getattr(two, field))
+
+
+def test_a_steep_cusp_has_no_critical_point_and_says_so():
+    def root(x):
+        return np.sign(x) * np.sqrt(np.abs(x))
+
+    p = phase_point(root, 1.5, 0.05)
+    assert "slope is infinite at x = 0" in p.note
+    assert "jumps" not in p.note
+    assert np.isinf(float(p.chi1))
+    q, act = float(p.q), p.map.activation
+    # E|u| = √(2q/π)
+    assert q == pytest.approx(1.5 * np.sqrt(2 * q / np.pi) + 0.05, rel=1e-12)
+    c = optimize.brentq(lambda c: 1 - 1.5 * float(act.secant(q, c)), 0.0, 0.9, xtol=1e-14)
+    assert float(p.c) == pytest.approx(c, abs=1e-9)
+    with pytest.raises(TheoryError, match="rises without bound at x = 0"):
+        critical_point(root, sb2=0.05)

@@ -56,11 +56,15 @@ def _ends() -> tuple[Array, Array]:
 
 @dataclass(frozen=True)
 class Break:
-    """A point where a function is not smooth. ``order`` 0: it jumps, 1: its slope does, 2: its curvature does …"""
+    """A point where a function is not smooth. ``order`` 0: it jumps, 1: its slope does, 2: its curvature does …
+
+    power: at a cusp, such as that of √|x|, the p < 1 of |x|ᵖ (then order 1 and an infinite size, unless f jumps too).
+    """
 
     x: float
     order: int
     size: float  # of the jump in that derivative
+    power: float = math.inf
 
 
 @dataclass(eq=False)
@@ -162,7 +166,7 @@ def _lay_mesh(f: Function, first: Array) -> tuple[Array, tuple[Break, ...], floa
         first = np.unique(np.concatenate([first, singular]))
         left, width, series, unresolved, floor = _refine(f, first)
     cuts = np.append(left, left[-1] + width[-1])
-    return cuts, _breaks_at_cuts(left, width, series, floor), unresolved
+    return cuts, _cusps_told(f, _breaks_at_cuts(left, width, series, floor)), unresolved
 
 
 def _clusters(left: Array, width: Array, first: Array) -> Array:
@@ -205,6 +209,45 @@ def _breaks_at_cuts(left: Array, width: Array, series: Array, floor: float) -> t
         order = int(np.argmax(differs[k]))
         found.append(Break(float(left[k + 1]), order, float(after[k, order] - before[k, order])))
     return tuple(found)
+
+
+_TOGETHER = 1e-8  # breaks this near to each other, relative to max(1, |x|), are one
+
+
+def _cusps_told(f: Function, found: tuple[Break, ...]) -> tuple[Break, ...]:
+    """Breaks with those at one cusp, which the halving scatters around it and takes for jumps, made one."""
+    groups: list[list[Break]] = []
+    for b in found:
+        if groups and b.x - groups[-1][-1].x <= _TOGETHER * max(1.0, abs(b.x)):
+            groups[-1].append(b)
+        else:
+            groups.append([b])
+    return tuple(told for group in groups for told in _told(f, group))
+
+
+def _told(f: Function, group: list[Break]) -> list[Break]:
+    """A cusp in place of the breaks around it; other breaks as they are."""
+    lo, hi = group[0].x, group[-1].x
+    if min(b.order for b in group) > 1:
+        return group
+    at = _snap(lo, hi) if hi > lo else lo
+    h = max(1e-9 * max(1.0, abs(at)), 32 * (hi - lo))
+    steps = h * np.array([256.0, 16.0, 1.0])
+    with np.errstate(all="ignore"):
+        values = f(np.concatenate([at - steps, at + steps])).reshape(2, 3)
+        change = np.abs(np.diff(values, axis=1))  # on either side, of the wider step and of the finer one
+        steep = change[:, 1] > 256 * EPS * np.abs(values).max()
+        powers = np.where(steep, np.log(change[:, 0] / change[:, 1]) / math.log(16.0), np.inf)
+    power = float(powers.min())
+    gap, wider = (float(values[1, k] - values[0, k]) for k in (2, 1))
+    if not power < 0.9:
+        # x ln |x| has no jump: the difference across it shrinks with the step
+        real = group[0].order > 0 or len(group) > 1 or abs(gap) <= 4 * abs(group[0].size)
+        return group if real else [Break(at, 1, math.inf, power)]
+    rest = (16.0**power * gap - wider) / (16.0**power - 1)  # gap = rest + A hᵖ
+    if abs(rest) > 0.1 * abs(gap):
+        return [Break(at, 0, rest, power)]
+    return [Break(at, 1, math.inf, power)]
 
 
 def series_derivative(f: Function, cuts: Array) -> Callable[[Array], Array]:

@@ -45,6 +45,7 @@ _Q_MIN, _Q_MAX = float(np.exp(LOG_Q_MIN)), float(np.exp(LOG_Q_MAX)) * (1 - 1e-12
 _ORDER = 320  # Hermite coefficients that series use
 _CACHE = 256
 _TINY = 1e-30
+_STEEP = 0.505  # the power of a cusp is measured: 1/2 and what that may be off
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +96,16 @@ class Activation:
     def jumps(self) -> tuple[Break, ...]:
         """The jumps of φ itself within about ±100."""
         return tuple(b for b in self.mesh.breaks(100.0) if b.order == 0)
+
+    @cached_property
+    def steep(self) -> tuple[Break, ...]:
+        """The cusps within about ±100 at which φ rises so fast that E φ'² is infinite: as |x|ᵖ with p ≤ 1/2."""
+        return tuple(b for b in self.mesh.breaks(100.0) if b.power <= _STEEP)
+
+    @property
+    def tears(self) -> bool:
+        """Whether two inputs that are alike are torn apart, so that chi1 is infinite."""
+        return bool(self.jumps or self.steep)
 
     @cached_property
     def homogeneous(self) -> bool:
@@ -194,7 +205,10 @@ class Activation:
                     slope = slope + (float(after[0]) ** 2 - before**2) * z * np.exp(-0.5 * z * z) / (
                         2 * q * np.sqrt(2 * np.pi)
                     )
-            out = np.stack([nodes.mean(f), second, nodes.mean(df * df), slope], axis=1)
+            d2 = nodes.mean(df * df)
+            for b in self.steep:
+                d2 = np.where(np.abs(b.x - m) < gaussian_cuts(self.far)[-1] * s, np.inf, d2)
+            out = np.stack([nodes.mean(f), second, d2, slope], axis=1)
         if self.far:
             out[~np.isfinite(out).all(axis=1)] = np.inf
         return np.asarray(out)
@@ -340,6 +354,10 @@ class Activation:
         if which == 1:
             return gaussian_mean(lambda x: self.f(x) ** 2, variance, centre, mesh=self.mesh)
         floor = np.maximum(variance, _TINY)
+        if which == 2 and self.steep:
+            infinite = self._direct(np.ravel(floor), np.ravel(centre))[:, 2].reshape(variance.shape)
+            if np.isinf(infinite).any():
+                return estimate(infinite, np.where(np.isinf(infinite), np.inf, 1e-2 * infinite), "infinite at a cusp")
         d2 = gaussian_mean(lambda x: self.derivative(x) ** 2, floor, centre, mesh=self.mesh)
         size = np.sqrt(np.asarray(gaussian_mean(lambda x: self.f(x) ** 2, variance, centre, mesh=self.mesh).value))
         if which == 2:

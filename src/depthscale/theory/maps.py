@@ -109,8 +109,8 @@ class LayerMap:
             return np.asarray(np.clip(top / self.length(q), -1.0, 1.0))
 
     def chi1(self, q: Any) -> Array:
-        """κ + α E[φ'²]: infinite where φ jumps (two nearby inputs are torn apart)."""
-        if self.activation.jumps and self.alpha:
+        """κ + α E[φ'²]: infinite where φ jumps or rises like √x (two nearby inputs are torn apart)."""
+        if self.activation.tears and self.alpha:
             return np.full(np.shape(q), np.inf)
         return np.asarray(self.kappa + self.alpha * self.activation.derivative_second_moment(q))
 

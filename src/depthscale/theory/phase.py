@@ -190,7 +190,7 @@ def solve_cells(sample: LayerMap, sw2: Array, sb2: Array, q0: float) -> dict[str
     chi1 = kappa + alpha * d2
     chi_gradient = kappa + alpha_q * d2
     chi_q = kappa + alpha_q * growth
-    if act.jumps:
+    if act.tears:
         chi1 = np.where(alpha > 0, np.inf, chi1)
     # with dropout, c = 1 is left behind: offset is the gap that one layer opens
     lost = sample.dropout / (1 - sample.dropout)
@@ -349,7 +349,8 @@ def _errors(one: LayerMap, value: dict[str, float]) -> dict[str, float]:
     inside = float(np.clip(q if q > 0 else 1.0, Q_GRID[0] * 1.01, Q_GRID[-1] / 1.01))
     around = inside * np.array([1 - 1e-4, 1.0, 1 + 1e-4])
     table, wrong = act.averages_with_error(around)
-    change = np.abs(table[2] - table[0]) / (2e-4 * inside)  # per unit of q
+    with np.errstate(invalid="ignore"):  # at a cusp E φ'² is infinite at every q
+        change = np.nan_to_num(np.abs(table[2] - table[0]) / (2e-4 * inside))  # per unit of q
     unsure = one.alpha_q * wrong[1, 1] + 4 * EPS * q
     q_error = 0.0 if q == 0 else unsure / max(abs(1 - value["chi_q"]), np.sqrt(unsure / q), 1e-15)
     chi_error = one.alpha * (wrong[1, 2] + change[2] * q_error) + 4 * EPS
@@ -384,6 +385,9 @@ def _note(one: LayerMap, value: dict[str, float], points: tuple[FixedPoint, ...]
         notes.append("signals die out: q* = 0, and c* is the limit for a vanishing bias")
     if one.activation.jumps:
         notes.append("the activation jumps: chi1 is infinite, while gradients see only the slope between the jumps")
+    if one.activation.steep:
+        at = one.activation.steep[0].x
+        notes.append(f"the activation's slope is infinite at x = {at:g}, and so are E φ'², chi1 and gradients")
     if abs(value["chi_q"]) > 1 + 1e-9:
         notes.append("the length map is not stable at q*")
     if one.dropout > 0:

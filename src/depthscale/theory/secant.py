@@ -145,7 +145,7 @@ def _unresolved(coefficients: Array, axis: int) -> float:
 
 @dataclass(eq=False)
 class SecantTable:
-    """S(q, θ) θʲ (j = 1 where φ jumps, else 0) of one activation; a cache that fills where it is asked."""
+    """S(q, θ) θʲ (j = 1 where φ jumps or has a steep cusp, else 0) of one activation; a cache that fills where it is asked."""
 
     act: Activation
     _pieces: dict[tuple[float, float], _Piece] = field(default_factory=dict)
@@ -153,7 +153,7 @@ class SecantTable:
     @cached_property
     def power(self) -> int:
         """j: how S is scaled near θ = 0."""
-        return 1 if self.act.jumps else 0
+        return 1 if self.act.tears else 0
 
     @cached_property
     def tail(self) -> float:
