@@ -211,7 +211,7 @@ def _breaks_at_cuts(left: Array, width: Array, series: Array, floor: float) -> t
     return tuple(found)
 
 
-_TOGETHER = 1e-8  # breaks this near to each other, relative to max(1, |x|), are one
+_TOGETHER = 1e-4  # breaks this near to each other, relative to max(1, |x|), may be of one cusp
 
 
 def _cusps_told(f: Function, found: tuple[Break, ...]) -> tuple[Break, ...]:
@@ -227,12 +227,16 @@ def _cusps_told(f: Function, found: tuple[Break, ...]) -> tuple[Break, ...]:
 
 def _told(f: Function, group: list[Break]) -> list[Break]:
     """A cusp in place of the breaks around it; other breaks as they are."""
-    lo, hi = group[0].x, group[-1].x
     if min(b.order for b in group) > 1:
         return group
-    at = _snap(lo, hi) if hi > lo else lo
-    h = max(1e-9 * max(1.0, abs(at)), 32 * (hi - lo))
-    steps = h * np.array([256.0, 16.0, 1.0])
+    x = np.array([b.x for b in group])
+    h = 1e-8 * np.maximum(1.0, np.abs(x))
+    with np.errstate(all="ignore"):
+        middle, before, after = f(np.concatenate([x, x - h, x + h])).reshape(3, -1)
+    steepest = int(np.argmax(np.abs(before - middle) + np.abs(after - middle)))
+    step, at = float(h[steepest]), float(x[steepest])
+    at = _snap(at - step / 100, at + step / 100) + 0.0  # no -0
+    steps = step * np.array([256.0, 16.0, 1.0])
     with np.errstate(all="ignore"):
         values = f(np.concatenate([at - steps, at + steps])).reshape(2, 3)
         change = np.abs(np.diff(values, axis=1))  # on either side, of the wider step and of the finer one
@@ -245,7 +249,7 @@ def _told(f: Function, group: list[Break]) -> list[Break]:
         real = group[0].order > 0 or len(group) > 1 or abs(gap) <= 4 * abs(group[0].size)
         return group if real else [Break(at, 1, math.inf, power)]
     rest = (16.0**power * gap - wider) / (16.0**power - 1)  # gap = rest + A hᵖ
-    if abs(rest) > 0.1 * abs(gap):
+    if abs(rest) > 0.1 * float(change[:, 1].max()):
         return [Break(at, 0, rest, power)]
     return [Break(at, 1, math.inf, power)]
 

@@ -220,8 +220,8 @@ def _check_existence(act: Activation, sb2: float | None, q: float | None, dropou
         )
     if act.steep:
         raise TheoryError(
-            f"{act} rises without bound at x = {act.steep[0].x:g}, where its slope is infinite: so are E φ'² and chi1 at "
-            "every sw2, and there is no critical point; round the cusp off."
+            f"{act} has a cusp (at x = {act.steep[0].x:g}) where its slope is infinite: so are E φ'² and chi1 at every "
+            "sw2, and there is no critical point; round the cusp off."
         )
     if _flat(act):
         raise TheoryError(f"{act} has no slope, so no sw2 makes chi1 = 1; choose an activation that is not constant.")

@@ -145,7 +145,7 @@ def _unresolved(coefficients: Array, axis: int) -> float:
 
 @dataclass(eq=False)
 class SecantTable:
-    """S(q, θ) θʲ (j = 1 where φ jumps or has a steep cusp, else 0) of one activation; a cache that fills where it is asked."""
+    """S(q, θ) θʲ (j = 1 where φ tears inputs apart, else 0) of one activation; a cache that fills where it is asked."""
 
     act: Activation
     _pieces: dict[tuple[float, float], _Piece] = field(default_factory=dict)
