@@ -357,14 +357,16 @@ def _errors(one: LayerMap, value: dict[str, float]) -> dict[str, float]:
     chiq_error = one.alpha_q * (wrong[1, 3] + change[3] * q_error) + 4 * EPS
     if value["c"] < 1:  # from S(q, θ): its relative error is 3e-11 or so; dc/dS is 1/(level ∂S/∂c)
         steep = abs(value["slope"] - 1) / max(1 - value["c"], 1e-12)
-        s_error = 1e-10 + chi_error
+        s_error = 1e-10 + (chi_error if np.isfinite(chi_error) else 0.0)
         c_error = s_error / max(steep, 1e-12)
         slope_error = 20 * s_error
     else:
         c_error, slope_error = 0.0, chi_error
 
     def xi_error(xi: float, wrong_slope: float) -> float:
-        return float("inf") if not np.isfinite(xi) else float(xi * xi * wrong_slope * 2 + 4 * EPS * xi)
+        if not np.isfinite(xi):
+            return float("inf")
+        return float(xi * xi * wrong_slope * 2 + 4 * EPS * xi) if xi else 0.0
 
     errors = {
         "q": q_error, "c": c_error, "chi1": chi_error, "chi_q": chiq_error, "slope": slope_error,
