@@ -7,6 +7,7 @@ import pytest
 
 import depthscale as ds
 from depthscale import zoo
+from depthscale.errors import TheoryError
 from depthscale.graph import Builder, Graph, Node, laws, ops
 from depthscale.theory.backward import backward
 from depthscale.theory.forward import forward
@@ -101,3 +102,9 @@ def test_square_activation_of_a_gaussian() -> None:
     assert p.rows[-1].q == pytest.approx(3 * 4.0)
     assert isinstance(graph.nodes[0], Node)
     assert np.isfinite(p.rows[-1].error)
+
+
+def test_weights_in_mirrored_pairs_are_refused_with_the_node() -> None:
+    graph = zoo.mlp([64, 128, 128, 10], weight=laws.Mirrored())
+    with pytest.raises(TheoryError, match=r"node '.*': weights in mirrored pairs .* Orthogonal weights"):
+        ds.propagate(graph)

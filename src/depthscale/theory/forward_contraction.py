@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from depthscale.errors import TheoryError
 from depthscale.graph import ops
+from depthscale.graph.laws import Mirrored
 from depthscale.graph.op import Op
 from depthscale.graph.parameters import ParameterSpec, parameters
 from depthscale.graph.shapes import infer
@@ -41,6 +43,12 @@ def weight_classes(op: Op, xs: tuple[State, ...]) -> Array:
 
 def law_pattern(spec: ParameterSpec) -> Array:
     """E[w w'] of a parameter by agreement on every axis: (2,)*k."""
+    if isinstance(spec.law, Mirrored):
+        raise TheoryError(
+            "weights in mirrored pairs (law Mirrored) depend on one another, which the theory has no rule for; "
+            "such a network starts as an orthogonal linear map: give its layers Orthogonal weights and leave out the "
+            "activations, or measure the built network"
+        )
     same, other = law_classes(spec)
     out = np.full((2,) * len(spec.shape), other)
     out[0] = row_product(spec.law, other)
