@@ -127,6 +127,7 @@ def draw(data: Data) -> "Picture":
     a.bar(k + 0.2, data["carried"], 0.4, color=ACCENT, label="gradient they carry")
     a.set_xlabel("branches on the path")
     a.set_ylabel("share")
+    a.margins(y=0.25)
     a.legend(fontsize=8)
     b.semilogy(k, data["gradient"], "o-", color=ACCENT, markersize=3)
     b.set_xlabel("branches on the path")

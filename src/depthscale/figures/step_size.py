@@ -1,4 +1,4 @@
-"""Gradient descent below and beyond 2/λ_max."""
+"""Gradient descent below and beyond 2/λₘₐₓ."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Loss = Callable[[Array], tuple[float, Array]]
 MOMENTA = (0.0, 0.5, 0.9)
-SHOWN = (0.1, 0.5, 0.95, 1.02, 1.2)  # rates, as shares of 2/λ_max
+SHOWN = (0.1, 0.5, 0.95, 1.02, 1.2)  # rates, as shares of 2/λₘₐₓ
 
 
 def run(quick: bool, seed: int, say: Say) -> Data:
     """Bisects the rate at which descent turns from falling to rising, on real regressions and around a network's
-    minimum, and puts it beside 2 (1 + μ)/λ_max.
+    minimum, and puts it beside 2 (1 + μ)/λₘₐₓ.
     """
     from sklearn.datasets import load_diabetes
 
@@ -101,9 +101,9 @@ def judge(data: Data) -> Verdict:
     ends = [data["curves"][str(s)][-1] / data["curves"][str(s)][0] for s in SHOWN]
     return Verdict(
         "holds" if off < 0.03 and falls and rises else "fails",
-        f"the rate at which descent turns is within {100 * off:.2g} % of 2 (1 + μ)/λ_max in {len(data['ratio'])} cases "
+        f"the rate at which descent turns is within {100 * off:.2g} % of 2 (1 + μ)/λₘₐₓ in {len(data['ratio'])} cases "
         f"(3 % allowed); after 60 steps the loss is {max(e for e, s in zip(ends, SHOWN, strict=True) if s < 1):.2g} of "
-        f"its start or less below 2/λ_max, and {min(e for e, s in zip(ends, SHOWN, strict=True) if s > 1):.2g} or more "
+        f"its start or less below 2/λₘₐₓ, and {min(e for e, s in zip(ends, SHOWN, strict=True) if s > 1):.2g} or more "
         "beyond",
     )
 
@@ -140,8 +140,8 @@ def draw(data: Data) -> "Picture":
 
 FIGURE = Figure(
     name="step-size",
-    title="Small steps descend, steps beyond 2/λ_max diverge",
-    claim="Gradient descent falls below a rate of 2 (1 + μ)/λ_max and diverges beyond, λ_max being the largest "
+    title="Small steps descend, steps beyond 2/λₘₐₓ diverge",
+    claim="Gradient descent falls below a rate of 2 (1 + μ)/λₘₐₓ and diverges beyond, λₘₐₓ being the largest "
     "eigenvalue of the Hessian: exactly on a regression, and near its minimum for a network too.",
     source="Polyak 1964; LeCun, Bottou, Orr & Müller 1998, Efficient BackProp",
     order=40,
