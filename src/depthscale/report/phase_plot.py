@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthscale.errors import DepthscaleError
-from depthscale.report.plots import GRID, INK, SECOND
+from depthscale.report.heat_map import colour_bar, colours, heat_map, save
+from depthscale.report.plots import INK, SECOND
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,9 +25,6 @@ Array = NDArray[np.float64]
 _SHALLOW, _DEEP = 3.0, 3000.0  # layers: the ends of the colour scale
 _NO_FIXED_POINT = 3
 _NAMES = {0: "ordered", 2: "chaotic", 3: "no fixed point"}
-
-
-_SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "depthscale", "font.size": 9.5, "text.color": INK}
 
 
 @dataclass(frozen=True)
@@ -58,64 +56,31 @@ class PhasePicture:
 
 def draw_phase(picture: PhasePicture, paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """Draws the picture into each of ``paths`` (.png or .svg) and returns them; files are replaced whole."""
-    import matplotlib as mpl
-
-    figure = phase_figure(picture)
-    written = []
-    for path in map(Path, paths):
-        if path.suffix not in (".png", ".svg"):
-            raise DepthscaleError(f"A picture is a .png or .svg file, but got {path.name!r}.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            metadata: Any = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-            with mpl.rc_context(_SETTINGS):
-                figure.savefig(part, format=path.suffix[1:], dpi=160, metadata=metadata)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-        written.append(path)
-    return written
+    return save(phase_figure(picture), paths)
 
 
 def phase_figure(picture: PhasePicture) -> "Figure":
     """The Matplotlib figure of a phase diagram; nothing global changes."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.colors import LogNorm
-    from matplotlib.figure import Figure
 
     if picture.depth.shape != (len(picture.sb2), len(picture.sw2)):
         raise DepthscaleError(
             f"Expected depths of shape {(len(picture.sb2), len(picture.sw2))}, but got {picture.depth.shape}."
         )
-    with mpl.rc_context(_SETTINGS):
-        figure = Figure(figsize=(7.2, 5.0), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
+    with heat_map(picture.title, 5.0) as (figure, axes):
         shown = np.where(picture.phase == _NO_FIXED_POINT, np.nan, np.clip(picture.depth, _SHALLOW, _DEEP))
-        colours = mpl.colormaps["YlGnBu"].with_extremes(bad="#ecebe8")
         image = axes.pcolormesh(
-            picture.sw2, picture.sb2, np.ma.masked_invalid(shown), cmap=colours, norm=LogNorm(_SHALLOW, _DEEP),
+            picture.sw2, picture.sb2, np.ma.masked_invalid(shown), cmap=colours(), norm=LogNorm(_SHALLOW, _DEEP),
             shading="nearest", rasterized=True,
         )  # fmt: skip
-        bar = figure.colorbar(image, ax=axes, pad=0.02, extend="both")
-        bar.set_label("layers that signals reach, 6 ξ$_c$ (empirical rule)")
-        bar.outline.set_edgecolor(GRID)
+        colour_bar(figure, axes, image, "layers that signals reach, 6 ξ$_c$ (empirical rule)", extend="both")
         _lengths(axes, picture)
         _line(axes, picture)
         _regions(axes, picture)
         axes.set_xlim(float(picture.sw2[0]), float(picture.sw2[-1]))
         axes.set_ylim(float(picture.sb2[0]), float(picture.sb2[-1]))
         _marks(axes, picture)
-        axes.set_xlabel("σ$_w$²  (variance of a weight × fan-in)")
         axes.set_ylabel("σ$_b$²  (variance of a bias)")
-        axes.set_title(picture.title, loc="left", fontsize=11)
-        for spine in axes.spines.values():
-            spine.set_color(GRID)
-        # lay out once, so that every format shows the same picture
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
     return figure
 
 

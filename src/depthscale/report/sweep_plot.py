@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from depthscale.errors import DepthscaleError
-from depthscale.report.plots import ACCENT, GRID, INK, SECOND
+from depthscale.report.heat_map import colour_bar, colours, heat_map, save
+from depthscale.report.plots import ACCENT, INK, SECOND
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
-_SETTINGS: Any = {"svg.fonttype": "none", "svg.hashsalt": "depthscale", "font.size": 9.5, "text.color": INK}
 
 
 @dataclass(frozen=True)
@@ -56,41 +56,25 @@ class SweepPicture:
 
 def sweep_figure(picture: SweepPicture) -> "Figure":
     """The Matplotlib figure of a sweep; nothing global changes."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     if picture.score.shape != (len(picture.depth), len(picture.sw2)):
         raise DepthscaleError(
             f"expected scores of shape {(len(picture.depth), len(picture.sw2))}, got {picture.score.shape}"
         )
-    with mpl.rc_context(_SETTINGS):
-        figure = Figure(figsize=(7.2, 5.6), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.add_subplot()
+    with heat_map(picture.title, 5.6) as (figure, axes):
         axes.set_yscale("log")
         image = axes.pcolormesh(
             _edges(picture.sw2), np.exp(_edges(np.log(picture.depth))), np.ma.masked_invalid(picture.score),
-            cmap=mpl.colormaps["YlGnBu"].with_extremes(bad="#ecebe8"), vmin=picture.low, vmax=picture.high,
-            rasterized=True,
+            cmap=colours(), vmin=picture.low, vmax=picture.high, rasterized=True,
         )  # fmt: skip
-        bar = figure.colorbar(image, ax=axes, pad=0.02)
-        bar.set_label(picture.label)
-        bar.outline.set_edgecolor(GRID)
+        colour_bar(figure, axes, image, picture.label)
         _lines(axes, picture)
-        axes.set_xlabel("σ$_w$²  (variance of a weight × fan-in)")
         axes.set_ylabel("depth (hidden layers)")
-        axes.set_title(picture.title, loc="left", fontsize=11)
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
         ticks = [d for d in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if axes.get_ylim()[0] <= d <= axes.get_ylim()[1]]
         axes.set_yticks(ticks)
-        for spine in axes.spines.values():
-            spine.set_color(GRID)
         if picture.footnote:
             figure.supxlabel(picture.footnote, fontsize=8, x=0.01, ha="left", color=INK)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
     return figure
 
 
@@ -127,21 +111,4 @@ def _lines(axes: "Axes", picture: SweepPicture) -> None:
 
 def draw_sweep(picture: SweepPicture, paths: Sequence[str | os.PathLike[str]]) -> list[Path]:
     """Draws the picture into each of ``paths`` (.png or .svg) and returns them; files are replaced whole."""
-    import matplotlib as mpl
-
-    figure = sweep_figure(picture)
-    written = []
-    for path in map(Path, paths):
-        if path.suffix not in (".png", ".svg"):
-            raise DepthscaleError(f"A picture is a .png or .svg file, but got {path.name!r}.")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            metadata: Any = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-            with mpl.rc_context(_SETTINGS):
-                figure.savefig(part, format=path.suffix[1:], dpi=160, metadata=metadata)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-        written.append(path)
-    return written
+    return save(sweep_figure(picture), paths)
