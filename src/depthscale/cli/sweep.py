@@ -64,24 +64,22 @@ def sweep(
         raise DepthscaleError("expected --steps or --budget, which sets the steps, got both")
     if metric not in ("train", "val"):
         raise DepthscaleError(f"expected --metric train or val, got {metric!r}")
-    config = replace(
-        CONFIG,
-        budget=Budget(steps=steps) if steps is not None else CONFIG.budget,
-        batch=batch,
-        momentum=momentum,
-        weight_decay=weight_decay,
-        optimiser=optimiser,
-        device=device,
-        seed=seed,
-    )
+    chosen: dict[str, Any] = {
+        "batch": batch,
+        "momentum": momentum,
+        "weight_decay": weight_decay,
+        "optimiser": optimiser,
+    }
+    config = replace(CONFIG, **chosen, device=device, seed=seed)
+    if steps is not None:
+        config = replace(config, budget=Budget(steps=steps))
+    given = {"target": target, "task": task, "limit": limit, "seed": seed}
     with _watching(quiet=as_json) as watch:
         result = run_sweep(
             grid,
             data,
             config=config,
-            load={
-                k: v for k, v in {"target": target, "task": task, "limit": limit, "seed": seed}.items() if v is not None
-            },
+            load={k: v for k, v in given.items() if v is not None},
             out=out,
             resume=resume,
             budget=None if budget is None else seconds(budget),
@@ -90,20 +88,23 @@ def sweep(
             memory=memory,
             watch=watch,
         )
-    kind = "accuracy" if result.classes else "r2"
-    maps = list(result.maps(f"{metric}_{kind}"))
+    _report(result, f"{metric}_{'accuracy' if result.classes else 'r2'}", out, as_json)
+
+
+def _report(result: "SweepResult", score: str, out: Path, as_json: bool) -> None:
+    """Write the maps of a score, and say what they show."""
+    maps = list(result.maps(score))
     _write(out, result, maps)
-    found = {
-        "data": result.data, "networks": len(result.rows), "steps": result.steps, "seconds": result.seconds,
-        "diverged": sum(row["status"] == "diverged" for row in result.rows),
-        "maps": [m.to_dict() for m in maps], "out": str(out),
-    }  # fmt: skip
+    diverged = sum(row["status"] == "diverged" for row in result.rows)
     if as_json:
-        common.print_json(found)
+        common.print_json({
+            "data": result.data, "networks": len(result.rows), "steps": result.steps, "seconds": result.seconds,
+            "diverged": diverged, "maps": [m.to_dict() for m in maps], "out": str(out),
+        })  # fmt: skip
         return
     print(
         f"{len(result.rows):,} networks on {result.data}, {result.steps:,} steps each, {result.seconds:.0f} s; "
-        f"{found['diverged']} diverged"
+        f"{diverged} diverged"
     )
     for m in maps:
         print(f"{m.title}: {m.agreement}")

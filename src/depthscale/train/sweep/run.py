@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -82,19 +83,18 @@ def run_sweep(
 
     Raises TrainingError for what cannot be done, with the memory and the time that it would take.
     """
-    if on not in places.PLACES:
-        raise TrainingError(f"expected a sweep on {' or '.join(places.PLACES)}, got {on!r}")
     from depthscale.data import load as load_data
 
+    if on not in places.PLACES:
+        raise TrainingError(f"expected a sweep on {' or '.join(places.PLACES)}, got {on!r}")
     options = tuple(sorted((load or {}).items()))
     dataset = load_data(data, **dict(options)) if isinstance(data, str) else data
     device = pick_device(config.device)
     groups = grid.groups()
     count = _workers(workers, device, groups)
-    inputs = math.prod(dataset.train.x.shape[1:])
     room = parse_bytes(memory) or SHARE * available_bytes(device)
-    batches = math.ceil(len(dataset.train.y) / config.batch)
-    planned = config.budget.total_steps(batches) if budget is None else 1
+    planned = config.budget.total_steps(math.ceil(len(dataset.train.y) / config.batch)) if budget is None else 1
+    inputs = math.prod(dataset.train.x.shape[1:])
     estimate.check(grid, planned or 1, config.batch, inputs, count, room / count)
     path = None if out is None else Path(out) / FILE
     asked: dict[str, Any] = {
@@ -117,30 +117,28 @@ def run_sweep(
         if k not in known
     ]
     start = time.perf_counter()
-    record = (
-        None
-        if path is None
-        else Record(path, seed=config.seed, **asked, steps=steps, memory=share, data_name=_name(data))
-    )
-    weigh = [sum(c.depth * c.width**2 for c in g) for g in groups]
-    try:
-        if tasks:
-            teller = _Teller(watch, weigh, known, start)
-            for number, rows in _where(tasks, count, on, device, teller):
-                known[number] = rows
-                if record is not None:
-                    record.write("group", number=number, seconds=time.perf_counter() - start, rows=rows)
-                teller.finished()
-    finally:
-        if record is not None:
-            record.close()
+    about = {**asked, "steps": steps, "memory": share, "data_name": _name(data)}
+    with nullcontext() if path is None else closing(Record(path, seed=config.seed, **about)) as record:
+        teller = _Teller(watch, [sum(c.depth * c.width**2 for c in g) for g in groups], known, start)
+        for number, rows in _where(tasks, count, on, device, teller) if tasks else ():
+            known[number] = rows
+            if record is not None:
+                record.write("group", number=number, seconds=time.perf_counter() - start, rows=rows)
+            teller.finished()
+    earlier = float(header.get("spent", 0.0)) if header else 0.0
+    return _result(grid, known, dataset, _name(data), steps, earlier + time.perf_counter() - start)
+
+
+def _result(
+    grid: Grid, known: dict[int, list[Row]], dataset: Any, name: str, steps: int, seconds: float
+) -> SweepResult:
+    """The table in the grid's order, with what is needed of the data to read it."""
     table = in_order(grid, [row for k in sorted(known) for row in known[k]])
     classes = len(getattr(dataset, "classes", ())) or (
         int(np.max(dataset.train.y)) + 1 if dataset.task == "classification" else 0
     )
     square = float(np.mean(np.square(np.asarray(dataset.train.x, dtype=np.float64))))
-    earlier = float(header.get("spent", 0.0)) if header else 0.0
-    return SweepResult(grid, table, _name(data), classes, square, steps, earlier + time.perf_counter() - start)
+    return SweepResult(grid, table, name, classes, square, steps, seconds)
 
 
 def _name(data: Any) -> str:
