@@ -95,6 +95,19 @@ class TestBadInput:
         for seed in range(20):
             as_space(twice).sample(np.random.default_rng(seed))
 
+    def test_a_loop_that_never_ends(self):
+        def same(decide):
+            while decide("more", [True, False]):  # answered once, and the same ever after
+                pass
+            return zoo.mlp((5, 2))
+
+        def growing(decide):
+            return zoo.mlp((5, *(decide(f"width{i}", [4, 8]) for i in itertools.count()), 2))
+
+        for endless in (same, growing):
+            with pytest.raises(SearchError, match="does not end; end its loops"):
+                as_space(endless).draw(Script({"more": True}, lambda name, domain: domain.options[0]))
+
     def test_no_choice(self):
         with pytest.raises(SearchError, match="at least one choice"):
             Dice(np.random.default_rng(0))("x", [])

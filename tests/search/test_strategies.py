@@ -253,3 +253,16 @@ def test_ranks():
 def test_unknown_name():
     with pytest.raises(SearchError, match="did you mean 'evolution'"):
         strategy("evolutoin")
+
+
+def test_tree_search_asks_for_no_network_twice_until_all_were_tried():
+    """Eight networks of unequal depth; rewards that pull to one of them."""
+
+    def short(trial):
+        x = trial.suggest_categorical("x", [0, 1])
+        return 1.0 if x == 0 else 0.1 * trial.suggest_categorical("y", [0, 1, 2])
+
+    study = run("mcts", short, 12)
+    # the tree grows by one node a trial, so a network may be met again before its path is in the tree
+    assert len({tuple(t.params.items()) for t in study.trials}) == 4
+    assert sum(t.params["x"] == 0 for t in study.trials[:6]) <= 2

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,6 +51,19 @@ def output() -> "Console":
 
     screen = Console(highlight=False)
     return screen if screen.is_terminal else Console(highlight=False, width=160)
+
+
+def command_line() -> str:
+    """What was typed, as a report shows it: folders that are somebody's own left out of paths."""
+    return "depthscale " + shlex.join(_shorter(word) for word in sys.argv[1:])
+
+
+def _shorter(word: str) -> str:
+    """A path without its folders where these are absolute."""
+    file, colon, name = word.partition(".py:")
+    if Path(word).is_absolute():
+        return Path(file).name + colon + name
+    return word
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -1,7 +1,5 @@
 """``depthscale design DATA``: the main job."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,7 +49,7 @@ def design(
             skip_bad=skip_bad,
             strategy=strategy,
             watcher=watcher,
-            command="depthscale " + shlex.join(sys.argv[1:]),
+            command=common.command_line(),
         )
     if as_json:
         common.print_json(summary(result))

@@ -1,7 +1,5 @@
 """``depthscale search SPACE DATA``: architecture search."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -118,7 +116,7 @@ def search(
             resume=resume is not None,
             overwrite=overwrite,
             watcher=watcher,
-            command="depthscale " + shlex.join(sys.argv[1:]),
+            command=common.command_line(),
         )
     if as_json:
         common.print_json(result.summary())

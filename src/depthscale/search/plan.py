@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from depthscale.graph import Graph
     from depthscale.search.space import Space
 
-SEARCHING, FINISHING = 0.5, 0.4  # shares of a time budget; the rest is for reading, testing and writing
-LATEST = 0.54  # of a time budget: by then no candidate is begun
+SEARCHING, FINISHING = 0.42, 0.48  # shares of a time budget; the rest is for reading, testing and writing
+LATEST = 0.46  # of a time budget: by then no candidate is begun
 END = 0.94  # of a time budget: by then training is over, for testing and writing take time too
 LEAST = 0.1  # of a time budget: what training the winners is given at least
 FULL = 12  # networks trained to the end that a study's time would suffice for

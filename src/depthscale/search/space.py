@@ -82,6 +82,7 @@ class Range:
 
 
 Domain = Choice | Range
+MOST_ASKED = 20_000  # decisions of one network
 
 
 class Decider:
@@ -90,6 +91,7 @@ class Decider:
     def __init__(self) -> None:
         self.made: dict[str, Value] = {}
         self.domains: dict[str, Domain] = {}
+        self.asked = 0
 
     def answer(self, name: str, domain: Domain) -> Value:
         """The decision called ``name``; to be given by the kinds of decider."""
@@ -126,6 +128,12 @@ class Decider:
         return value  # type: ignore[no-any-return]
 
     def _once(self, name: str, domain: Domain) -> Value:
+        self.asked += 1
+        if self.asked > MOST_ASKED:
+            raise SearchError(
+                f"the space has asked for {MOST_ASKED:,} decisions, the last {name!r}, and does not end; end its loops "
+                'and give the decisions in them names of their own, such as f"more{i}"'
+            )
         if name in self.domains:
             if self.domains[name] != domain:
                 raise SearchError(
