@@ -15,7 +15,7 @@ def data(policy, q, p_policy=0.001, p_q=0.001):
 
 
 HOLDS = data(0.3, 0.2)
-FAILS = [data(-0.3, -0.2), data(0.1, 0.05, 0.4, 0.3), data(-0.3, 0.1, 0.001, 0.6)]
+FAILS = [data(-0.3, -0.2), data(0.1, 0.05, 0.4, 0.3), data(-0.3, 0.3), data(0.3, 0.05, 0.001, 0.4)]
 
 
 def test_few_noisy_pairs_decide_nothing():

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LEARNERS = ("policy", "q-learning")
 OTHERS = ("evolution", "mcts", "local")
 SMALL = 0.05  # p below which a difference counts
-LITTLE = 0.3  # points of accuracy; evolution gains as much over random search on this table
+LITTLE = 0.25  # points of accuracy: what two trainings of one network differ by
 
 
 def run(quick: bool, seed: int, say: Say) -> Data:
@@ -40,15 +40,16 @@ def run(quick: bool, seed: int, say: Say) -> Data:
 
 
 def judge(data: Data) -> Verdict:
-    """Holds if both learners beat random search significantly; fails if neither does and what they gain is little."""
+    """Holds if both learners beat random search significantly; fails if one does not and what it gains is little."""
     won = [k for k in LEARNERS if data["difference"][k] > 0 and data["p"][k] < SMALL]
-    most = max(data["difference"][k] + tables.Z * data["error"][k] for k in LEARNERS)
+    most = {k: data["difference"][k] + tables.Z * data["error"][k] for k in LEARNERS if k not in won}
     said = ", ".join(f"{k} {data['difference'][k]:+.2f} (p = {data['p'][k]:.2g})" for k in (*LEARNERS, *OTHERS))
-    kind = "holds" if len(won) == len(LEARNERS) else "fails" if not won and most < LITTLE else "undecided"
+    rest = "".join(f"; {k} at most {v:+.2f} with 95 % certainty (bound {LITTLE})" for k, v in most.items())
+    kind = "holds" if not most else "fails" if min(most.values()) < LITTLE else "undecided"
     return Verdict(
         kind,  # type: ignore[arg-type]
         f"{len(won)} of {len(LEARNERS)} learners beat random search with p < {SMALL} after {data['queries']} queries, "
-        f"{data['n']} pairs: {said} points of test accuracy; at most {most:+.2f} with 95 % certainty (bound {LITTLE})",
+        f"{data['n']} pairs: {said} points of test accuracy{rest}",
     )
 
 
