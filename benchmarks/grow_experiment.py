@@ -23,6 +23,7 @@ import torch
 
 from depthscale import zoo
 from depthscale.grow.experiment import SCHEDULES, Rows, Setting, drawn, run_one
+from depthscale.grow.streams import run_stream
 
 RESULTS = Path(__file__).parent / "results"
 DATA = Path(os.environ.get("DEPTHSCALE_DATA", "data"))
@@ -96,24 +97,44 @@ def cifar_rows(seed: int) -> Rows:
 def settings() -> dict[str, Setting]:
     mlp = zoo.mlp((64, 64, 64, 10))
     table = zoo.mlp((30, 32, 32, 2))
-    small = zoo.convnet((1, 1), 16, image_size=14, norm="batch")
-    colour = zoo.convnet((1, 1, 1), 16, in_channels=3, image_size=16, norm="batch")
+    grey = zoo.convnet((1, 1), 8, image_size=14, norm="batch")
+    colour = zoo.convnet((1, 1, 1), 8, in_channels=3, image_size=16, norm="batch")
     found = [
         Setting("digits", digits_rows, mlp, 24_000, 8_000, 1.5e9, batch=32),
         Setting("breast-cancer", cancer_rows, table, 6_000, 1_500, 1.7e8, batch=32),
-        Setting("mnist", mnist_rows, small, 24_000, 8_000, 4e10),
-        Setting("cifar10", cifar_rows, colour, 48_000, 16_000, 8e10),
+        Setting("mnist", mnist_rows, grey, 8_000, 2_700, 1e10),
+        Setting("cifar10", cifar_rows, colour, 13_000, 4_400, 2e10),
     ]
     return {s.name: s for s in found}
 
 
+def streams() -> dict[str, tuple[Setting, str]]:
+    mlp = zoo.mlp((64, 64, 64, 10))
+    table = zoo.mlp((30, 32, 32, 2))
+    grey = zoo.convnet((1, 1), 8, image_size=14, norm="batch")
+    found = [
+        (Setting("digits", digits_rows, mlp, 24_000, 8_000, 3e9, batch=32), "permuted"),
+        (Setting("digits", digits_rows, mlp, 24_000, 8_000, 3e9, batch=32), "classes"),
+        (Setting("breast-cancer", cancer_rows, table, 6_000, 1_500, 3e8, batch=32), "drift"),
+        (Setting("mnist", mnist_rows, grey, 8_000, 2_700, 1.5e10), "rotated"),
+    ]
+    return {f"{s.name} {kind}": (s, kind) for s, kind in found}
+
+
 def jobs(part: str, seeds: range, shares: tuple[float, ...], only: str | None, schedules: tuple[str, ...]):
+    if part == "streams":
+        for seed in seeds:
+            for setting, kind in streams().values():
+                for name in schedules:
+                    if only is None or setting.name in only.split(","):
+                        yield setting, kind, name, seed, 1.0
+        return
     for share in shares:
         for seed in seeds:  # all schedules of a seed before the next: what there is can be compared at any time
             for setting in settings().values():
                 for name in schedules:
                     if only is None or setting.name in only.split(","):
-                        yield setting, name, seed, share
+                        yield setting, "", name, seed, share
 
 
 def run(args: argparse.Namespace) -> None:
@@ -123,14 +144,15 @@ def run(args: argparse.Namespace) -> None:
     done = {(r["setting"], r["schedule"], r["seed"], r["share"]) for r in read(path)}
     shares = tuple(float(s) for s in args.shares.split(","))
     names = tuple(args.schedules.split(",")) if args.schedules else SCHEDULES
-    for i, (setting, name, seed, share) in enumerate(
+    for i, (setting, kind, name, seed, share) in enumerate(
         jobs(args.part, range(args.first, args.first + args.seeds), shares, args.only, names)
     ):
-        if (setting.name, name, seed, share) in done or i % args.of != args.worker:
+        label = f"{setting.name} {kind}".strip()
+        if (label, name, seed, share) in done or i % args.of != args.worker:
             continue
         began = time.time()
         try:
-            found = run_one(setting, name, seed, share)
+            found = run_stream(setting, kind, name, seed) if kind else run_one(setting, name, seed, share)
         except (FileNotFoundError, OSError) as error:
             print(f"{setting.name} left out: {error}", file=sys.stderr)
             continue
@@ -139,7 +161,7 @@ def run(args: argparse.Namespace) -> None:
             file.flush()
             os.fsync(file.fileno())
         print(
-            f"{setting.name:14s} {name:14s} seed {seed} share {share:g}: accuracy {found['accuracy']:.4f}, "
+            f"{label:20s} {name:14s} seed {seed} share {share:g}: accuracy {found['accuracy']:.4f}, "
             f"{found['parameters']} parameters, {found['steps']} steps, {found['cpu_seconds']:.1f} CPU s, "
             f"{time.time() - began:.0f} s",
             flush=True,

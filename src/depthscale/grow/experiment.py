@@ -23,8 +23,8 @@ from depthscale.train.evaluate import evaluate
 Array = NDArray[Any]
 SCHEDULES = (
     "developmental",
+    "developmental-units",
     "grow-only",
-    "net2net",
     "prune-only",
     "lottery",
     "rigl",

@@ -61,17 +61,41 @@ def sparsify(live: Live, wanted: Mapping[str, float], seed: int = 0) -> Live:
 
 
 def keep_largest(live: Live, scores: Mapping[str, Tensor], connections: int) -> Live:
-    """The network with masks that keep so many connections, those of the largest scores over all layers together."""
-    flat = torch.cat([s.flatten() for s in scores.values()])
+    """The network with masks that keep so many connections, those of the largest scores over all layers together.
+
+    Every layer keeps at least one. Scores of connections that are not there already are not looked at.
+    """
+    flat = torch.cat([torch.where(live.masks[n], s, -1.0).flatten() if n in live.masks else s.flatten()
+                      for n, s in scores.items()])  # fmt: skip
     if not 1 <= connections <= len(flat):
         raise GraphError(f"expected to keep 1 to {len(flat)} connections, got {connections}")
     level = torch.topk(flat, connections).values[-1]
     masks = dict(live.masks)
     for name, score in scores.items():
-        mask = score >= level
+        before = live.masks.get(name, torch.ones_like(score, dtype=torch.bool))
+        mask = (score >= level) & before
         if not mask.any():
-            mask = score >= score.max()  # a layer without connections would cut the network in two
+            mask = before & (score >= score[before].max())  # without connections it would cut the network in two
         masks[name] = mask
+    out = replace(live, masks=masks)
+    out.enforce()
+    return out
+
+
+def regrow(live: Live, gradients: Mapping[str, Tensor], connections: int) -> Live:
+    """The network with so many connections in all, the new ones where the gradient is largest; they begin at zero."""
+    masks = {n: m.clone() for n, m in live.masks.items()}
+    more = connections - sum(int(m.sum()) for m in masks.values())
+    wish = torch.cat([torch.where(m, -1.0, gradients[n].abs()).flatten() for n, m in masks.items()])
+    more = min(more, int((wish >= 0).sum()))
+    if more < 1:
+        return live
+    chosen = torch.zeros_like(wish, dtype=torch.bool)
+    chosen[torch.topk(wish, more).indices] = True
+    at = 0
+    for mask in masks.values():
+        mask |= chosen[at : at + mask.numel()].reshape(mask.shape)
+        at += mask.numel()
     out = replace(live, masks=masks)
     out.enforce()
     return out

@@ -28,7 +28,7 @@ from depthscale.train.evaluate import Metrics, rank_of
 from depthscale.train.seeds import mix
 
 FORWARD, STEP = 2.0, 6.0  # operations per multiply-add: of a forward pass, of a training step
-PROBE = 256  # rows that a decision looks at
+PROBE = 4  # batches that a decision looks at
 _SMOOTH = 0.95  # of the running training loss
 _DECISION = 7  # the stream that rows for decisions are drawn from
 
@@ -151,9 +151,10 @@ class Training:
         """What networks are compared by on the validation rows."""
         return rank_of(metrics, self.engine.config.monitor)
 
-    def probe(self, rows: int = PROBE) -> tuple[Tensor, Tensor]:
+    def probe(self, rows: int | None = None) -> tuple[Tensor, Tensor]:
         """Training rows for a decision, other ones for each, from a stream of their own."""
         batches = self.engine.batches
+        rows = PROBE * self.engine.config.batch if rows is None else rows
         self.decisions += 1
         generator = torch.Generator().manual_seed(mix(self.seed, _DECISION, self.decisions))
         chosen = torch.randperm(batches.rows, generator=generator)[:rows].to(batches.x.device)
@@ -178,7 +179,7 @@ class Training:
                 for n, b in module.named_buffers():
                     b.copy_(kept[n])
 
-    def gradients(self, parts: int = 1, rows: int = PROBE) -> list[dict[str, Tensor]]:
+    def gradients(self, parts: int = 1, rows: int | None = None) -> list[dict[str, Tensor]]:
         """Gradients of the training loss by parameter, on ``parts`` parts of the rows of one decision."""
         x, y = self.probe(rows)
         found = []

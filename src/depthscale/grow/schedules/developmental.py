@@ -1,52 +1,98 @@
-"""Over-produce, prune, then turn over for life: the course of a brain's development.
+"""Over-produce, prune, then turn over for life: the course of a brain's development, in connections.
 
-The network begins small, grows in a few steps to the cap (synapses in excess in the first year), is pruned in steps to
-its final size (until the end of youth), and after that its least useful units keep being replaced (lifelong turnover)
-until the last part of the budget, in which the structure stands and the learning rate comes down.
+The network has the units of the cap but few connections at first. In a few steps it makes more than it will keep, where
+the gradient is largest (synapses in excess in the first year). Then it prunes the weakest in steps down to its final
+size, growing some anew each time (Liu et al. 2021, GraNet: regeneration keeps pruning from being final). After that a
+falling share of the weakest keeps being replaced (lifelong turnover), until the last part of the budget, in which the
+structure stands and the learning rate comes down. A change of task brings a smaller burst of the same.
 """
 
+import math
 from functools import partial
 
 from depthscale.graph import Graph
-from depthscale.grow.actions import grow_to, shrink_to, turn_over
-from depthscale.grow.policies import policy
+from depthscale.grow.masks import keep_largest, regrow, swap
+from depthscale.grow.resize import scaled
 from depthscale.grow.schedules.schedule import Plan, Schedule, Stage
+from depthscale.grow.schedules.sparse import connections_of, thin
+from depthscale.grow.training import Training
 
-GROWN, PRUNED, TURNED = 0.25, 0.60, 0.85  # shares of the budget by which each phase is over
-EVENTS = 4  # of growth, of pruning, of turnover
-SHARE = 0.08  # of the parameters that one turnover replaces
+GROWN, PRUNED, TURNED = 0.15, 0.65, 0.80  # shares of the budget by which each phase is over
+GROWTHS, PRUNINGS, TURNOVERS = 4, 8, 8
+FIRST = 0.5  # of the final size: connections at birth
+EXCESS = 2.0  # times the final size at the peak, the cap permitting
+ANEW = 0.3  # of the connections: grown anew at each pruning
+SHARE = 0.25  # of the connections: replaced by the first turnover
+AGAIN = 1.4  # times the final size at the peak of a later task
 
 
 def begins(plan: Plan, seed: int) -> Graph:
-    """The network as it was given."""
-    return plan.start
+    """The network given, scaled to the cap."""
+    return scaled(plan.start, plan.cap)
 
 
 def stages(plan: Plan) -> tuple[Stage, ...]:
     """Growth, pruning, turnover, consolidation; sizes in equal ratios."""
-    grow, prune = policy(plan.grow, "grow"), policy(plan.prune, "prune")
-    first, found = plan.start.cost().parameters, [Stage("infancy", GROWN / (EVENTS + 1))]
-    for k in range(1, EVENTS + 1):
-        size = round(first * (plan.cap / first) ** (k / EVENTS))
-        until = GROWN * (k + 1) / (EVENTS + 1)
-        found.append(Stage(f"growth {k}", until, partial(grow_to, parameters=size, policy=grow)))
-    for k in range(1, EVENTS + 1):
-        size = round(plan.cap * (plan.final / plan.cap) ** (k / EVENTS))
-        until = GROWN + (PRUNED - GROWN) * k / EVENTS
-        found.append(Stage(f"pruning {k}", until, partial(shrink_to, parameters=size, policy=prune)))
-    for k in range(1, EVENTS + 1):
-        until = PRUNED + (TURNED - PRUNED) * k / EVENTS
-        found.append(Stage(f"turnover {k}", until, partial(turn_over, share=SHARE, prune=prune, grow=grow)))
+    peak, first = min(plan.cap, round(EXCESS * plan.final)), round(FIRST * plan.final)
+    found = [Stage("infancy", GROWN / (GROWTHS + 1), partial(thin, parameters=first))]
+    for k in range(1, GROWTHS + 1):
+        size = round(first * (peak / first) ** (k / GROWTHS))
+        found.append(Stage(f"growth {k}", GROWN * (k + 1) / (GROWTHS + 1), partial(grow, parameters=size)))
+    for k in range(1, PRUNINGS + 1):
+        size = round(plan.final + (peak - plan.final) * (1 - k / PRUNINGS) ** 3)
+        until = GROWN + (PRUNED - GROWN) * k / PRUNINGS
+        found.append(Stage(f"pruning {k}", until, partial(prune, parameters=size, anew=ANEW)))
+    for k in range(1, TURNOVERS + 1):
+        share = SHARE / 2 * (1 + math.cos(math.pi * k / (TURNOVERS + 1)))
+        until = PRUNED + (TURNED - PRUNED) * k / TURNOVERS
+        found.append(Stage(f"turnover {k}", until, partial(turn_over, share=share)))
     return (*found, Stage("consolidation", 1.0))
+
+
+def later(plan: Plan, number: int, of: int) -> tuple[Stage, ...]:
+    """A life of tasks: the first as ever; each change brings a smaller burst of growth, pruning and turnover."""
+    if number == 0:
+        return stages(plan)
+    peak = min(plan.cap, round(AGAIN * plan.final))
+    found = [
+        Stage("meeting", 0.05),
+        Stage("growth", 0.30, partial(grow, parameters=peak)),
+    ]
+    for k in range(1, 5):
+        size = round(plan.final + (peak - plan.final) * (1 - k / 4) ** 3)
+        found.append(Stage(f"pruning {k}", 0.3 + 0.1 * k, partial(prune, parameters=size, anew=ANEW / 2)))
+    return (*found, Stage("consolidation", 1.0))
+
+
+def grow(training: Training, parameters: int) -> None:
+    """Make connections where the gradient is largest, up to so many parameters."""
+    wanted = connections_of(training, parameters)
+    training.masked(regrow(training.live, training.gradients(rows=2 * training.engine.config.batch)[0], wanted))
+
+
+def prune(training: Training, parameters: int, anew: float) -> None:
+    """Prune the weakest connections beyond what is wanted, and grow a share anew where the gradient is largest."""
+    wanted = connections_of(training, parameters)
+    gradients = training.gradients(rows=2 * training.engine.config.batch)[0]
+    named = dict(training.live.module.named_parameters())
+    sizes = {n: named[n].detach().abs() for n in training.live.masks}
+    now = sum(int(m.sum()) for m in training.live.masks.values())
+    live = keep_largest(training.live, sizes, min(now, max(len(sizes), round((1 - anew) * wanted))))
+    training.masked(regrow(live, gradients, wanted))
+
+
+def turn_over(training: Training, share: float) -> None:
+    """Replace the weakest connections of every layer."""
+    swap(training.live, share, training.gradients(rows=2 * training.engine.config.batch)[0])
 
 
 SCHEDULES = [
     Schedule(
         "developmental",
-        "over-produces, prunes, then keeps replacing its least useful units",
-        "Huttenlocher 1979 (synapses); own combination of GradMax and pruning by gradient × weight",
+        "makes connections in excess, prunes with regeneration, then keeps replacing the weakest",
+        "Huttenlocher 1979 (synapses); Liu et al. 2021 (GraNet); Evci et al. 2020 (RigL)",
         begins,
         stages,
-        grows=True,
+        later=later,
     )
 ]

@@ -24,6 +24,14 @@ def stages(plan: Plan) -> tuple[Stage, ...]:
     return _stages(plan, lambda size: partial(grow_to, parameters=size, policy=policy(plan.grow, "grow")))
 
 
+def later(plan: Plan, number: int, of: int) -> tuple[Stage, ...]:
+    """Every task brings its share of the growth."""
+    first = plan.start.cost().parameters
+    size = round(first * (max(plan.final, first) / first) ** (number / max(of - 1, 1)))
+    act = partial(grow_to, parameters=size, policy=policy(plan.grow, "grow"))
+    return (Stage("meeting", 0.1), Stage("growth", 1.0, act if number else None))
+
+
 def copying(plan: Plan) -> tuple[Stage, ...]:
     """The same, new units being copies of old ones."""
     return _stages(plan, lambda size: partial(copy_to, parameters=size))
@@ -54,6 +62,8 @@ def copy_to(training: Training, parameters: int) -> None:
 
 
 SCHEDULES = [
-    Schedule("grow-only", "grows from the network given to the final size", "Evci et al. 2022", begins, stages, True),
+    Schedule(
+        "grow-only", "grows from the network given to the final size", "Evci et al. 2022", begins, stages, True, later
+    ),
     Schedule("net2net", "grows by copying units", "Chen et al. 2016", begins, copying, True),
 ]

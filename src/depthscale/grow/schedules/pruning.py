@@ -36,6 +36,15 @@ def stages(plan: Plan) -> tuple[Stage, ...]:
     return (*found, Stage("fine-tuning", 1.0))
 
 
+def later(plan: Plan, number: int, of: int) -> tuple[Stage, ...]:
+    """Every task brings its share of the pruning."""
+    size = round(plan.cap * (plan.final / plan.cap) ** ((number + 1) / of))
+    return (
+        Stage("training", 0.4),
+        Stage("fine-tuning", 1.0, partial(shrink_to, parameters=size, policy=policy("magnitude", "prune"))),
+    )
+
+
 def lottery(plan: Plan) -> tuple[Stage, ...]:
     """An early training whose end is remembered, a training that draws the ticket, the ticket's own training."""
     return (
@@ -72,6 +81,8 @@ def draw_ticket(training: Training, parameters: int) -> None:
 
 
 SCHEDULES = [
-    Schedule("prune-only", "begins at the cap, prunes units by magnitude", "Li et al. 2017", begins, stages),
+    Schedule(
+        "prune-only", "begins at the cap, prunes units by magnitude", "Li et al. 2017", begins, stages, later=later
+    ),
     Schedule("lottery", "trains at the cap, masks by magnitude, rewinds", "Frankle et al. 2020", begins, lottery),
 ]

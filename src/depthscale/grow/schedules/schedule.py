@@ -43,3 +43,12 @@ class Schedule:
     begins: Callable[[Plan, int], Graph]
     stages: Callable[[Plan], tuple[Stage, ...]]
     grows: bool = False
+    later: Callable[[Plan, int, int], tuple[Stage, ...]] | None = None
+
+    def task(self, plan: Plan, number: int, of: int) -> tuple[Stage, ...]:
+        """The stages of one of several tasks that follow each other: ``later`` says (of task number, of how many),
+        else the first is as without tasks, and then the structure stands.
+        """
+        if self.later is not None:
+            return self.later(plan, number, of)
+        return self.stages(plan) if number == 0 else (Stage("standing", 1.0),)

@@ -6,9 +6,10 @@ training.
 """
 
 import math
+from dataclasses import replace
 from functools import partial
 
-from depthscale.graph import Graph
+from depthscale.graph import Graph, all_parameters
 from depthscale.grow.masks import densities, maskable, sparsify, swap
 from depthscale.grow.resize import scaled
 from depthscale.grow.schedules.schedule import Plan, Schedule, Stage
@@ -31,25 +32,38 @@ def _stages(plan: Plan, by_gradient: bool) -> tuple[Stage, ...]:
     return (*found, Stage("consolidation", 1.0))
 
 
-def thin(training: Training, parameters: int) -> None:
-    """Mask connections at random down to so many parameters."""
+def _later(plan: Plan, number: int, of: int, by_gradient: bool) -> tuple[Stage, ...]:
+    """Every task has its own cosine of shares."""
+    found = _stages(plan, by_gradient)
+    return found if number == 0 else (replace(found[0], act=None), *found[1:])
+
+
+def connections_of(training: Training, parameters: int) -> int:
+    """How many connections make so many parameters, biases and the like being counted first."""
     named = dict(training.live.module.named_parameters())
     names = maskable(training.graph)
     connections = sum(named[n].numel() for n in names)
     other = sum(p.numel() for p in named.values()) - connections
-    density = min(1.0, max((parameters - other) / connections, len(names) / connections))
+    return min(connections, max(parameters - other, len(names)))
+
+
+def thin(training: Training, parameters: int) -> None:
+    """Mask connections at random down to so many parameters."""
+    specs = all_parameters(training.graph)
+    whole = sum(specs[n].count for n in maskable(training.graph))
+    density = connections_of(training, parameters) / whole
     training.masked(sparsify(training.live, densities(training.graph, density), training.seed))
 
 
 def turn(training: Training, share: float, by_gradient: bool) -> None:
     """Replace a share of the connections."""
-    gradients = training.gradients()[0] if by_gradient else None
+    gradients = training.gradients(rows=2 * training.engine.config.batch)[0] if by_gradient else None
     swap(training.live, share, gradients, training.seed + len(training.points))
 
 
 SCHEDULES = [
     Schedule("set", "sparse; weak connections replaced at random", "Mocanu et al. 2018", begins,
-             partial(_stages, by_gradient=False)),
+             partial(_stages, by_gradient=False), later=partial(_later, by_gradient=False)),
     Schedule("rigl", "sparse; weak connections replaced by gradient", "Evci et al. 2020", begins,
-             partial(_stages, by_gradient=True)),
+             partial(_stages, by_gradient=True), later=partial(_later, by_gradient=True)),
 ]  # fmt: skip
