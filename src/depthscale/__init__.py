@@ -28,8 +28,8 @@ _PUBLIC: dict[str, str] = {
     "propagate": "depthscale.theory.propagate",
     "DepthscaleError": "depthscale.errors",
 }
-# rooms; build, capture and design are called like functions
-_MODULES: frozenset[str] = frozenset({"build", "capture", "design", "foundations", "zoo"})
+# rooms; build, capture, design and grow are called like functions
+_MODULES: frozenset[str] = frozenset({"build", "capture", "design", "foundations", "grow", "zoo"})
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,7 @@ from depthscale.cli.build import build
 from depthscale.cli.check import check
 from depthscale.cli.design import design
 from depthscale.cli.figure import figure
+from depthscale.cli.grow import grow
 from depthscale.cli.phase import phase
 from depthscale.cli.repair import repair
 from depthscale.cli.search import search
@@ -42,5 +43,5 @@ def options(
     """What holds for every verb."""
 
 
-for verb in (design, check, repair, search, train, sweep, phase, zoo, figure, build):
+for verb in (design, check, repair, search, grow, train, sweep, phase, zoo, figure, build):
     app.command()(verb)

@@ -9,7 +9,7 @@ validation is not.
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from depthscale.build import build
 from depthscale.errors import TrainingError
 from depthscale.graph import Graph
 from depthscale.graph.cost import multiply_adds
-from depthscale.grow.live import Edit, Live
+from depthscale.grow.live import Edit, Live, Step
 from depthscale.train import schedule
 from depthscale.train.batches import DatasetLike
 from depthscale.train.config import TrainConfig
@@ -62,7 +62,8 @@ class Training:
     since: dict[str, Tensor] = field(default_factory=dict)  # weights when the stage began
     memory: dict[str, Tensor] = field(default_factory=dict)  # what a schedule wants to find again
     decisions: int = 0
-    sizes: dict[str, int] = field(default_factory=dict)
+    ids: dict[str, list[int]] = field(default_factory=dict)  # who the units of a layer are, where edits moved them
+    born: int = 0  # ids given so far, beyond those that layers began with
     _work: float | None = None
 
     @staticmethod
@@ -129,13 +130,38 @@ class Training:
 
     def edit(self, change: Edit) -> None:
         """Change the structure; the optimiser and the learning rate go on."""
+        self._rename(change)
         self.live = self.live.apply(change, seed=mix(self.seed, _DECISION, len(self.live.lineage)) % 2**31)
         self.engine.adopt(self.live.module)
         self._work = None
 
-    def masked(self, live: Live) -> None:
-        """Take over a network whose masks changed."""
-        self.live, self._work = live, None
+    def who(self, layer: str, size: int) -> list[int]:
+        """The ids of a layer's units; a unit keeps its own through all edits."""
+        return self.ids.get(layer, list(range(size)))
+
+    def _rename(self, change: Edit) -> None:
+        named = dict(self.live.module.named_parameters())
+        for name, source in change.sources.items():
+            layer, _, leaf = name.rpartition(".")
+            take = next((t for t in source.takes if t.dim == 0), None)
+            if leaf != "weight" or take is None or name not in named or named[name].dim() < 2:
+                continue
+            old, seen, new = self.who(layer, len(named[name])), set[int](), list[int]()
+            for i in take.index.tolist():
+                if i < 0 or i in seen:  # a copy is somebody new
+                    self.born += 1
+                    new.append(10_000 + self.born)
+                else:
+                    seen.add(i)
+                    new.append(old[i])
+            self.ids[layer] = new
+
+    def masked(self, live: Live, kind: str) -> None:
+        """Take over a network whose single connections changed; the lineage says how many there are now."""
+        before = self.live.parameters
+        where = f"connections: {before:,} → {live.parameters:,} parameters"
+        step = Step(kind, where, live.graph.key, live.graph.key, live.parameters, round(work(live.graph, live.masks)))
+        self.live, self._work = replace(live, lineage=(*live.lineage, step)), None
 
     # --- looking ---
 

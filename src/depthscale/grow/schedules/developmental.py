@@ -13,7 +13,7 @@ from functools import partial
 from depthscale.graph import Graph
 from depthscale.grow.masks import keep_largest, regrow, swap
 from depthscale.grow.resize import scaled
-from depthscale.grow.schedules.schedule import Plan, Schedule, Stage
+from depthscale.grow.schedules.schedule import Plan, Schedule, Stage, room_to_prune
 from depthscale.grow.schedules.sparse import connections_of, thin
 from depthscale.grow.training import Training
 
@@ -67,7 +67,9 @@ def later(plan: Plan, number: int, of: int) -> tuple[Stage, ...]:
 def grow(training: Training, parameters: int) -> None:
     """Make connections where the gradient is largest, up to so many parameters."""
     wanted = connections_of(training, parameters)
-    training.masked(regrow(training.live, training.gradients(rows=2 * training.engine.config.batch)[0], wanted))
+    training.masked(
+        regrow(training.live, training.gradients(rows=2 * training.engine.config.batch)[0], wanted), "regrow"
+    )
 
 
 def prune(training: Training, parameters: int, anew: float) -> None:
@@ -78,12 +80,13 @@ def prune(training: Training, parameters: int, anew: float) -> None:
     sizes = {n: named[n].detach().abs() for n in training.live.masks}
     now = sum(int(m.sum()) for m in training.live.masks.values())
     live = keep_largest(training.live, sizes, min(now, max(len(sizes), round((1 - anew) * wanted))))
-    training.masked(regrow(live, gradients, wanted))
+    training.masked(regrow(live, gradients, wanted), "prune and regrow")
 
 
 def turn_over(training: Training, share: float) -> None:
     """Replace the weakest connections of every layer."""
     swap(training.live, share, training.gradients(rows=2 * training.engine.config.batch)[0])
+    training.masked(training.live, "swap")
 
 
 SCHEDULES = [
@@ -94,5 +97,6 @@ SCHEDULES = [
         begins,
         stages,
         later=later,
+        room=room_to_prune,
     )
 ]

@@ -6,7 +6,7 @@ from depthscale.graph import Graph
 from depthscale.grow.actions import grow_to
 from depthscale.grow.edits import widen
 from depthscale.grow.policies import policy
-from depthscale.grow.schedules.schedule import Plan, Schedule, Stage
+from depthscale.grow.schedules.schedule import Plan, Schedule, Stage, room_to_grow
 from depthscale.grow.training import Training
 from depthscale.grow.units import Units
 
@@ -63,7 +63,14 @@ def copy_to(training: Training, parameters: int) -> None:
 
 SCHEDULES = [
     Schedule(
-        "grow-only", "grows from the network given to the final size", "Evci et al. 2022", begins, stages, True, later
+        "grow-only",
+        "grows from the network given to the final size, where the gradient wants units",
+        "Evci et al. 2022 (GradMax)",
+        begins,
+        stages,
+        grows=True,
+        later=later,
+        room=room_to_grow,
     ),
-    Schedule("net2net", "grows by copying units", "Chen et al. 2016", begins, copying, True),
+    Schedule("net2net", "grows by copying units", "Chen et al. 2016", begins, copying, grows=True, room=room_to_grow),
 ]

@@ -11,7 +11,7 @@ from depthscale.grow.actions import shrink_to
 from depthscale.grow.masks import keep_largest, maskable
 from depthscale.grow.policies import policy
 from depthscale.grow.resize import scaled
-from depthscale.grow.schedules.schedule import Plan, Schedule, Stage
+from depthscale.grow.schedules.schedule import Plan, Schedule, Stage, room_to_prune
 from depthscale.grow.training import Training
 
 BEGUN, PRUNED = 0.25, 0.65
@@ -76,7 +76,7 @@ def draw_ticket(training: Training, parameters: int) -> None:
     if live.optimiser is not None:
         live.optimiser.state.clear()
     live.enforce()
-    training.masked(live)
+    training.masked(live, "draw a ticket")
     training.cycle = (FOUND, 1.0)
 
 
@@ -84,5 +84,12 @@ SCHEDULES = [
     Schedule(
         "prune-only", "begins at the cap, prunes units by magnitude", "Li et al. 2017", begins, stages, later=later
     ),
-    Schedule("lottery", "trains at the cap, masks by magnitude, rewinds", "Frankle et al. 2020", begins, lottery),
+    Schedule(
+        "lottery",
+        "trains at the cap, masks by magnitude, rewinds",
+        "Frankle et al. 2020",
+        begins,
+        lottery,
+        room=room_to_prune,
+    ),
 ]

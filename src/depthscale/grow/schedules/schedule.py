@@ -7,8 +7,11 @@ stage decides follows from the network, the data, the budget and the seed, so a 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from depthscale.errors import DepthscaleError
 from depthscale.graph import Graph
+from depthscale.grow.edits import free_layers
 from depthscale.grow.policies.policy import When
+from depthscale.grow.resize import scaled
 from depthscale.grow.training import Training
 
 
@@ -21,6 +24,23 @@ class Plan:
     final: int
     grow: str = "gradmax"
     prune: str = "gradient-weight"
+
+
+def room_to_grow(plan: Plan) -> str:
+    """Why a schedule that grows can not, or ""."""
+    size = plan.start.cost().parameters
+    if not free_layers(plan.start):
+        return "no layer of the network can change its width"
+    if plan.final <= size:
+        return f"the network has {size:,} parameters and is to end with {plan.final:,}; raise --final-parameters"
+    return ""
+
+
+def room_to_prune(plan: Plan) -> str:
+    """Why a schedule that prunes can not, or ""."""
+    if plan.final >= plan.cap:
+        return f"it begins at the cap of {plan.cap:,} parameters and is to end with as many; lower --final-parameters"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -44,6 +64,18 @@ class Schedule:
     stages: Callable[[Plan], tuple[Stage, ...]]
     grows: bool = False
     later: Callable[[Plan, int, int], tuple[Stage, ...]] | None = None
+
+    room: Callable[[Plan], str] | None = None
+
+    def check(self, plan: Plan, largest: Graph) -> None:
+        """Raise DepthscaleError where the sizes leave the schedule nothing to do; ``room`` says why, or ""."""
+        why = "" if self.room is None else self.room(plan)
+        if why:
+            raise DepthscaleError(f"the schedule {self.name} has no room to act: {why}")
+
+    def largest(self, plan: Plan, first: Graph) -> Graph:
+        """The largest graph that the schedule may come to, by which a step is priced at most."""
+        return scaled(plan.start, max(plan.cap if self.grows else 0, first.cost().parameters))
 
     def task(self, plan: Plan, number: int, of: int) -> tuple[Stage, ...]:
         """The stages of one of several tasks that follow each other: ``later`` says (of task number, of how many),

@@ -12,7 +12,7 @@ from functools import partial
 from depthscale.graph import Graph, all_parameters
 from depthscale.grow.masks import densities, maskable, sparsify, swap
 from depthscale.grow.resize import scaled
-from depthscale.grow.schedules.schedule import Plan, Schedule, Stage
+from depthscale.grow.schedules.schedule import Plan, Schedule, Stage, room_to_prune
 from depthscale.grow.training import Training
 
 SHARE, STOPPED, EVENTS = 0.3, 0.75, 24
@@ -52,18 +52,19 @@ def thin(training: Training, parameters: int) -> None:
     specs = all_parameters(training.graph)
     whole = sum(specs[n].count for n in maskable(training.graph))
     density = connections_of(training, parameters) / whole
-    training.masked(sparsify(training.live, densities(training.graph, density), training.seed))
+    training.masked(sparsify(training.live, densities(training.graph, density), training.seed), "sparsify")
 
 
 def turn(training: Training, share: float, by_gradient: bool) -> None:
     """Replace a share of the connections."""
     gradients = training.gradients(rows=2 * training.engine.config.batch)[0] if by_gradient else None
     swap(training.live, share, gradients, training.seed + len(training.points))
+    training.masked(training.live, "swap")
 
 
 SCHEDULES = [
     Schedule("set", "sparse; weak connections replaced at random", "Mocanu et al. 2018", begins,
-             partial(_stages, by_gradient=False), later=partial(_later, by_gradient=False)),
+             partial(_stages, by_gradient=False), later=partial(_later, by_gradient=False), room=room_to_prune),
     Schedule("rigl", "sparse; weak connections replaced by gradient", "Evci et al. 2020", begins,
-             partial(_stages, by_gradient=True), later=partial(_later, by_gradient=True)),
+             partial(_stages, by_gradient=True), later=partial(_later, by_gradient=True), room=room_to_prune),
 ]  # fmt: skip
