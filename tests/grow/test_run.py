@@ -24,7 +24,7 @@ from depthscale.grow.run import Watcher, grow, operations
 from depthscale.grow.schedules import schedules
 from depthscale.record import read
 
-SMALL = {"flops": 3e8, "max_parameters": 6000, "theory": False, "device": "cpu"}
+SMALL = {"flops": 1.2e8, "max_parameters": 6000, "theory": False, "device": "cpu"}
 
 
 def net() -> Graph:
@@ -44,9 +44,10 @@ def test_every_schedule_keeps_its_budget_its_cap_and_its_final_size(name, digits
     limit = 6000 if name == "fixed-large" else 2500
     assert 0.75 * limit <= found.parameters <= limit
     step = 6 * 6000 * 32
-    assert found.flops <= 3e8 + 3 * step + 10 * 4 * 32 * 6 * 6000  # the last step, and what its stage looked at
-    assert found.test["accuracy"] > 0.5
-    assert found.parameters == sum(int((p != 0).sum()) for p in found.module.parameters()) or found.parameters > 0
+    assert found.flops <= 1.2e8 + 3 * step + 10 * 4 * 32 * 6 * 6000  # the last step, and what its stage looked at
+    assert found.test["accuracy"] > 0.3
+    there = sum(int((p != 0).sum()) for p in found.module.parameters())
+    assert there <= found.parameters  # what masks leave out is zero
 
 
 def test_a_killed_run_ends_as_it_would_have(tmp_path, digits):
@@ -150,7 +151,7 @@ def test_numbers_that_break_end_with_the_best_so_far(tmp_path, digits):
 @pytest.mark.slow
 def test_kill_9_from_outside_loses_nothing_finished(tmp_path):
     out = tmp_path / "run"
-    words = ["grow", "zoo:mlp", "digits", "--set", "hidden=[16,16]", "--flops", "2e9", "--max-parameters", "9000"]
+    words = ["grow", "zoo:mlp", "digits", "--set", "hidden=[16,16]", "--flops", "6e8", "--max-parameters", "9000"]
     words += ["--no-theory", "--json"]
     start = [sys.executable, "-m", "depthscale", *words]
     process = subprocess.Popen([*start, "--out", str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -82,7 +82,13 @@ def draw_ticket(training: Training, parameters: int) -> None:
 
 SCHEDULES = [
     Schedule(
-        "prune-only", "begins at the cap, prunes units by magnitude", "Li et al. 2017", begins, stages, later=later
+        "prune-only",
+        "begins at the cap, prunes units by magnitude",
+        "Li et al. 2017",
+        begins,
+        stages,
+        later=later,
+        room=room_to_prune,
     ),
     Schedule(
         "lottery",
