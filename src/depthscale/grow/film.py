@@ -1,7 +1,8 @@
 """The film of a structure over time: one SVG that plays by itself in any browser, made from recorded frames.
 
-A column of dots is a layer, a dot a unit (or a few, where there are many), a line one of the strongest connections. New
-units are green, units that go fade; below, the score and the size with a mark that moves along.
+A column of dots is a layer, a dot a unit (or a few, where there are many), a line one of the strongest connections (the
+more there are, the more are drawn). What is new is green, what goes fades; below, the score and the size with a mark
+that moves along.
 """
 
 from collections.abc import Mapping, Sequence
@@ -132,7 +133,8 @@ def _links(
             f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{INK}" stroke-width="1.1" '
             f'opacity="{values[-1]:g}"'
         )
-        move = _series(values, "opacity", duration)
+        fresh = [_NEW if v and t > 0 and not values[t - 1] else INK for t, v in enumerate(values)]
+        move = _series(values, "opacity", duration) + _colour(fresh, duration).replace('"fill"', '"stroke"')
         out.append(f"{line}>{move}</line>" if move else f"{line}/>")
     return out
 
@@ -141,11 +143,11 @@ def _labels(frames: Sequence[Mapping[str, Any]], columns: Sequence[Mapping[str, 
     out = []
     for c, column in enumerate(columns):
         x = 60 + c * (WIDTH - 120) / max(len(columns) - 1, 1)
-        name = column["name"] if column["share"] == 1 else f"{column['name']} (a dot: {column['share']})"
-        out.append(
-            f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 22}" font-size="10.5" text-anchor="middle" fill="{INK}">'
-            f"{escape(_short(name))}</text>"
-        )
+        style = f'font-size="10.5" text-anchor="middle" fill="{INK}"'
+        out.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" {style}>{escape(_short(column["name"]))}</text>')
+        if column["share"] > 1:
+            y = HEIGHT - BOTTOM + 29
+            out.append(f'<text x="{x:.1f}" y="{y}" {style} opacity="0.7">{column["share"]} units a dot</text>')
     for t, f in enumerate(frames):
         values = [float(k == t) for k in range(len(frames))]
         words = f"{f['stage']} · {f['parameters']:,} parameters" + _score(f["val"])
@@ -165,6 +167,10 @@ def _score(val: Mapping[str, float]) -> str:
 
 def _short(name: str) -> str:
     return name if len(name) <= 22 else f"…{name[-21:]}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _curves(frames: Sequence[Mapping[str, Any]], duration: float) -> list[str]:
@@ -187,7 +193,7 @@ def _curves(frames: Sequence[Mapping[str, Any]], duration: float) -> list[str]:
             f'<line x1="{left}" x2="{right}" y1="{top + 36}" y2="{top + 36}" stroke="{GRID}"/>',
             f'<text x="{left - 10}" y="{top + 16}" font-size="11" text-anchor="end" fill="{INK}">{name}</text>',
             f'<text x="{left - 10}" y="{top + 31}" font-size="11" text-anchor="end" fill="{colour}">'
-            f"{low:.4g} to {high:.4g}</text>",
+            f"{_number(low)} to {_number(high)}</text>",
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.8"/>',
         ]
         if points and len(points) == len(frames):

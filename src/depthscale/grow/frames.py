@@ -9,7 +9,8 @@ from depthscale.graph import Graph, ops
 from depthscale.grow.spaces import Spaces
 from depthscale.grow.training import Training
 
-COLUMNS, LINKS, INPUTS = 10, 70, 24  # layers shown, links between two of them, dots for the inputs
+COLUMNS, INPUTS = 10, 24  # layers shown, dots for the inputs
+FEWEST, MOST = 10, 140  # links between two layers; in between they are as the root of the connections there are
 
 
 def frame(training: Training, stage: str) -> dict[str, Any]:
@@ -34,7 +35,8 @@ def frame(training: Training, stage: str) -> dict[str, Any]:
         total = table.sum(1)
         columns.append({"name": name, "ids": own, "strength": _rounded(total / max(float(total.max()), 1e-30))})
         if ids is not None:
-            order = np.argsort(table, axis=None)[::-1][:LINKS]
+            some = round(1.2 * np.sqrt(np.count_nonzero(sizes.numpy())))
+            order = np.argsort(table, axis=None)[::-1][: min(max(some, FEWEST), MOST)]
             top = max(float(table.max()), 1e-30)
             for at in order:
                 j, i = divmod(int(at), table.shape[1])
