@@ -180,6 +180,90 @@ def read(path: Path) -> list[dict]:
     return found
 
 
+LABELS = {"static": "accuracy", "streams": "mean accuracy over all stages at the end"}
+
+
+def report(args: argparse.Namespace) -> None:
+    """Tables, verdict and picture from what has been run."""
+    from depthscale.figures.style import SERIES, picture
+    from depthscale.grow import verdict as v
+
+    rows = read(Path(args.out or RESULTS / f"grow_{args.part}.jsonl"))
+    whole = [r for r in rows if r["share"] == 1.0]
+    names, settings_ = v.schedules_of(whole), v.settings_of(whole)
+    found = v.verdict(whole)
+    lines = [
+        f"# Structure that learns: {args.part}",
+        "",
+        f"`python benchmarks/grow_experiment.py run --part {args.part}`, then `report --part {args.part}`. "
+        "Every schedule of a setting has the same rows, training FLOPs (6 per multiply-add and row; connections that a "
+        "mask leaves out are not counted, what decisions look at is), cap on parameters, learning rate and batch; all "
+        "but fixed-large end with the same number of parameters. Test rows were never looked at before the end. "
+        f"Hyperparameters of development were chosen on other seeds (100 to 102) of digits. {machine()}",
+        "",
+        f"**Verdict** (from these numbers): {'goal reached' if found.reached else 'goal not reached'}: {found.words}.",
+        "",
+    ]
+    for s in settings_:
+        lines += _table(whole, s, names, v, streams=args.part == "streams")
+    path = RESULTS / f"grow_{args.part}.md"
+    path.write_text("\n".join(lines) + "\n")
+    figure, axes = picture(1, len(settings_), width=3.3 * len(settings_), height=3.6)
+    for a, s in zip(axes, settings_, strict=True):
+        for k, name in enumerate(names):
+            acc = np.array(list(v.values(whole, s, name).values()))
+            if not len(acc):
+                continue
+            size = v.mean(whole, s, name, "parameters")
+            error = acc.std(ddof=1) / len(acc) ** 0.5 if len(acc) > 1 else 0.0
+            a.errorbar(
+                [size], [100 * acc.mean()], yerr=[100 * error], fmt="*" if name == "developmental" else "o",
+                color=SERIES[k % len(SERIES)], markersize=11 if name == "developmental" else 6, label=name,
+            )  # fmt: skip
+        a.set_title(s)
+        a.set_xscale("log")
+        a.set_xlabel("parameters at the end")
+    axes[0].set_ylabel(f"test {LABELS[args.part]}, %")
+    axes[-1].legend(fontsize=7)
+    figure.savefig(RESULTS / f"grow_{args.part}.png", dpi=110)
+    print(path.read_text())
+
+
+def machine() -> str:
+    import platform
+
+    return f"{platform.machine()}, {os.cpu_count()} cores, one thread a run, torch {torch.__version__}."
+
+
+def _table(rows: list[dict], setting: str, names: list[str], v: object, *, streams: bool) -> list[str]:
+    more = " forgotten | learned |" if streams else ""
+    lines = [
+        f"## {setting}",
+        "",
+        f"| schedule | n | test accuracy, % |{more} parameters | at most | steps | CPU s | developmental less this one |",
+        "|---|---|---|" + ("---|---|" if streams else "") + "---|---|---|---|---|",
+    ]
+    for name in names:
+        acc = list(v.values(rows, setting, name).values())
+        if not acc:
+            continue
+        error = np.std(acc, ddof=1) / len(acc) ** 0.5 if len(acc) > 1 else float("nan")
+
+        def m(key: str, name: str = name) -> float:
+            return v.mean(rows, setting, name, key)
+
+        extra = f" {100 * m('forgotten'):.2f} | {100 * m('learned'):.2f} |" if streams else ""
+        test = None if name == "developmental" else v.against(rows, setting, "developmental", name)
+        words = "" if test is None else f"{100 * test.difference:+.2f} ± {100 * test.error:.2f} (p = {test.p:.2g})"
+        lines.append(
+            f"| {name} | {len(acc)} | {100 * np.mean(acc):.2f} ± {100 * error:.2f} |{extra} {m('parameters'):,.0f} | "
+            f"{m('largest'):,.0f} | {m('steps'):,.0f} | {m('cpu_seconds'):.1f} | {words} |"
+        )
+    by = v.dominators(rows, setting, "developmental")
+    lines += ["", f"On the front: {'yes' if not by else 'no, ' + ', '.join(by) + ' is better and no larger'}.", ""]
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("run", "report"))
@@ -195,6 +279,8 @@ def main() -> None:
     args = parser.parse_args()
     if args.what == "run":
         run(args)
+    else:
+        report(args)
 
 
 if __name__ == "__main__":
