@@ -240,7 +240,7 @@ def _table(rows: list[dict], setting: str, names: list[str], v: object, *, strea
     lines = [
         f"## {setting}",
         "",
-        f"| schedule | n | test accuracy, % |{more} parameters | at most | steps | CPU s | developmental less this one |",
+        f"| schedule | n | test accuracy, % |{more} parameters | at most | steps | CPU s | developmental less it |",
         "|---|---|---|" + ("---|---|" if streams else "") + "---|---|---|---|---|",
     ]
     for name in names:
