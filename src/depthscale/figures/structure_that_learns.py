@@ -91,8 +91,8 @@ def draw(data: Data) -> "Picture":
 FIGURE = Figure(
     name="structure-that-learns",
     title="A structure that learns",
-    claim="Over-producing connections, pruning them and replacing the weakest for life beats fixed networks and RigL at "
-    "the same training FLOPs, and no schedule is better at the same size.",
+    claim="Over-producing connections, pruning them and replacing the weakest for life beats fixed networks and RigL "
+    "at the same training FLOPs, and no schedule is better at the same size.",
     source="own question; schedules after Evci et al. 2020 and 2022, Liu et al. 2021, Frankle et al. 2020",
     order=500,
     run=run,

@@ -209,6 +209,7 @@ def _taken(
     ``power`` 1 or 2: from moments of its gradient of that order; what is new has none of the first, and the mean of the
     second (with none at all its first steps would be too long).
     """
+    rest = float(old.mean()) if power == 2 else 0.0
     for take in takes:
         index = torch.as_tensor(np.maximum(take.index, 0), device=old.device)
         old = old.index_select(take.dim, index)
@@ -217,7 +218,6 @@ def _taken(
             old = old / _along(factor ** max(power, 1), take.dim, old)
         if take.tilt and not power:
             old = old + _tilt(old, take, seed)
-    rest = float(old.mean()) if power == 2 else 0.0
     for last in (False, True):  # zeros win over what was drawn
         for take in takes:
             new = take.index < 0

@@ -101,12 +101,15 @@ class Spaces:
         return list(seen.values())
 
     def entries(self, label: Label, at: int, index: Index) -> tuple[Index, Index]:
-        """For every new entry of an axis its old one, and its unit's place in ``index`` (−1: of another space)."""
+        """For every new entry of an axis its old one (−1: it is new), and its unit's place in ``index`` (−1: of another
+        space).
+        """
         old, unit, offset = [], [], 0
         for space, repeat in label:
             n = self._spaces[space].size * repeat
             if space == at:
-                old.append(offset + (index[:, None] * repeat + np.arange(repeat)).ravel())
+                own = offset + index[:, None] * repeat + np.arange(repeat)
+                old.append(np.where(index[:, None] < 0, -1, own).ravel())
                 unit.append(np.repeat(np.arange(len(index)), repeat))
             else:
                 old.append(offset + np.arange(n))
