@@ -11,6 +11,7 @@ from depthscale.errors import DepthscaleError, GraphError
 from depthscale.graph import Builder, Graph, blocks, laws, ops
 from depthscale.grow import Live, connect, deepen, deepen_identity, free_layers, narrow, widen
 from depthscale.grow.live import Source, _taken
+from depthscale.grow.spaces import Space, Spaces
 from tests.strategies import graphs
 
 
@@ -114,6 +115,17 @@ def test_copies_are_exact_in_training_too(name):
     alike(before, out(wide.module, x))
 
 
+def space_of(graph: Graph, layer: str) -> Space:
+    spaces = Spaces(graph)
+    return spaces.space(spaces.of(layer))
+
+
+def plain(graph: Graph, layer: str) -> bool:
+    """Whether units can go one by one, and nobody averages over them."""
+    space = space_of(graph, layer)
+    return space.groups == 1 and not space.even
+
+
 def spaces_size(graph: Graph, layer: str) -> int:
     shape = graph.shapes()[layer]
     return shape[1] if len(shape) == 4 else shape[-1]
@@ -128,14 +140,16 @@ def test_random_graphs_widen_exactly(graph, random):
     layer = random.choice(layers)
     one, x = live(graph), data(graph)
     before = out(one.module, x)
-    wide = one.apply(widen(graph, layer, spaces_size(graph, layer) + random.randint(1, 5), seed=random.randint(0, 9)))
+    size, space = spaces_size(graph, layer), space_of(graph, layer)
+    more = size * random.randint(1, 2) if space.even else space.groups * random.randint(1, 5)
+    wide = one.apply(widen(graph, layer, size + more, seed=random.randint(0, 9)))
     alike(before, out(wide.module, x), 1e-11)
 
 
 @given(graphs(), st.randoms(use_true_random=False))
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 def test_random_graphs_narrow_to_what_is_heard(graph, random):
-    layers = [n for n in free_layers(graph) if spaces_size(graph, n) > 1]
+    layers = [n for n in free_layers(graph) if spaces_size(graph, n) > 1 and plain(graph, n)]
     if not layers:
         return
     layer = random.choice(layers)
@@ -152,8 +166,6 @@ def test_narrowing_is_silencing(name):
 
 def narrow_as_silenced(graph: Graph, layer: str, keep: list[int]) -> None:
     """Narrowed, a network computes what it computes when the units that go are not read."""
-    from depthscale.grow.spaces import Spaces
-
     one, x = live(graph), data(graph)
     spaces = Spaces(graph)
     at = spaces.of(layer)

@@ -209,6 +209,17 @@ def test_a_run_is_not_overwritten_and_not_mixed_with_another(tmp_path, digits):
         grow(net(), digits, out=tmp_path / "nothing", resume=True, **SMALL)
 
 
+def test_stages_end_early_and_runs_stop_where_nothing_moves(digits):
+    whole = grow(net(), digits, **SMALL)
+    early = grow(net(), digits, when="saturation", **{**SMALL, "lr": 1e-9})  # nothing is learned
+    assert early.points[4].used < whole.points[4].used
+    assert early.flops == pytest.approx(whole.flops, rel=0.05)
+    stopped = grow(net(), digits, stop="plateau", schedule="fixed-small", **{**SMALL, "lr": 1e-9})
+    assert stopped.status == "stopped"
+    assert len(stopped.points) < len(whole.points)
+    assert "accuracy" in stopped.test
+
+
 def test_operations_as_people_write_them():
     assert operations("2e12") == 2e12
     assert operations("500G") == 500e9

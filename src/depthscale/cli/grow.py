@@ -44,6 +44,8 @@ def grow(
     prune_by: Annotated[
         str, typer.Option(help="What is pruned: gradient-weight, magnitude, movement, activation or random-pruning.")
     ] = "gradient-weight",
+    when: Annotated[str | None, typer.Option(help="Ends stages early, the rest going to the last: saturation.")] = None,
+    stop: Annotated[str | None, typer.Option(help="Ends the run with the best so far: plateau.")] = None,
     set_: common.Set = None,
     lr: Annotated[float, typer.Option(help="Largest learning rate.")] = 3e-3,
     batch: Annotated[int | None, typer.Option(help="Rows a step.  [default: by the number of rows]")] = None,
@@ -81,6 +83,8 @@ def grow(
             final_parameters=final_parameters,
             grow_by=grow_by,
             prune_by=prune_by,
+            when=when,
+            stop=stop,
             target=target,
             task=task,
             seed=seed,

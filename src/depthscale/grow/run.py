@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +56,8 @@ class Watcher:
 class GrowResult:
     """The network that grew, what it scores on the test rows, and how it came about.
 
-    status: finished, interrupted (Ctrl-C: the best so far) or diverged (the same). test: {} where it was not finished.
+    status: finished, stopped (by a policy; the best so far), interrupted (Ctrl-C; the same, and not tested) or diverged
+    (the same).
     """
 
     graph: Graph
@@ -147,6 +148,8 @@ def grow(
     final_parameters: int | None = None,
     grow_by: str = "gradmax",
     prune_by: str = "gradient-weight",
+    when: str | None = None,
+    stop: str | None = None,
     target: str | None = None,
     task: str | None = None,
     seed: int = 0,
@@ -166,9 +169,10 @@ def grow(
     ``net`` is the Graph to begin with, or a function of the data set that gives it; ``data`` anything that
     ``depthscale.load_data`` reads, or a Dataset. ``flops``: 6 for a multiply-add of a training row (30 epochs at the
     final size, if not given). ``max_parameters`` caps the size at any time (4 times the network's),
-    ``final_parameters`` is the size at the end (half the cap). The same seed gives the same network. With ``out`` every
-    finished stage is kept, and ``resume`` goes on behind the last. Ctrl-C ends with the best network so far. Raises
-    DepthscaleError for data, sizes, names or a budget that cannot be used.
+    ``final_parameters`` is the size at the end (half the cap). ``when`` names a policy (saturation) that ends stages
+    early, what they leave of the budget going to the last; ``stop`` one (plateau) that ends the run. The same seed
+    gives the same network. With ``out`` every finished stage is kept, and ``resume`` goes on behind the last. Ctrl-C
+    ends with the best network so far. Raises DepthscaleError for data, sizes, names or a budget that cannot be used.
     """
     watcher, began = watcher or Watcher(), time.monotonic()
     find(schedule)
@@ -176,6 +180,8 @@ def grow(
     watcher.phase("reading the data")
     dataset = _load(data, target, task, seed, skip_bad, watcher)
     start = net if isinstance(net, Graph) else net(dataset)
+    early = None if when is None else policy(when, "when")
+    over = None if stop is None else policy(stop, "when")
     made, plan = planned(start, schedule, max_parameters, final_parameters, grow_by, prune_by)
     config = _config(dataset, seed, lr, batch, device)
     first = made.begins(plan, seed)
@@ -193,14 +199,17 @@ def grow(
         "budget": budget,
         "cap": plan.cap,
         "final": plan.final,
-        "policies": [grow_by, prune_by],
+        "policies": [grow_by, prune_by, when, stop],
         "lr": lr,
         "batch": config.batch,
     }
     path = None if out is None else _prepared(Path(out))
     folder = Folder(path, header, resume=resume, overwrite=overwrite)
     try:
-        run = _Run(dataset, config, made.stages(plan), budget, seed, folder, theory, watcher)
+        stages = made.stages(plan)
+        if early is not None:
+            stages = (*(replace(s, when=early) for s in stages[:-1]), stages[-1])
+        run = _Run(dataset, config, stages, budget, seed, folder, theory, watcher, over)
         status = run.through(first)
         return run.result(status, made.name, plan, began, command)
     finally:
@@ -257,7 +266,9 @@ class _Run:
         folder: Folder,
         theory: bool,
         watcher: Watcher,
+        over: Callable[[Training], bool] | None = None,
     ) -> None:
+        self._over, self.stopped = over, False
         self.dataset, self.config, self.stages, self.budget, self.seed = dataset, config, stages, budget, seed
         self.folder, self.theory, self.watcher = folder, theory, watcher
         self.best: Best | None = None
@@ -289,7 +300,7 @@ class _Run:
 
             def stop() -> bool:
                 self.watcher.step(t)
-                return ask.made
+                return ask.made or self.stopped
 
             try:
                 whole = follow(t, self._told(), first=done, done=self._done, stop=stop)
@@ -297,11 +308,10 @@ class _Run:
                 self.watcher.note(f"training diverged: {error}; the best network so far is kept")
                 self.folder.write("diverged", why=str(error))
                 return "diverged"
-        return "finished" if whole else "interrupted"
+        return "finished" if whole else "stopped" if self.stopped else "interrupted"
 
     def _told(self) -> list[Stage]:
         """The stages, with what is seen of their actions noted: loss, q and chi1 before and after."""
-        from dataclasses import replace
 
         def told(number: int, stage: Stage) -> Stage:
             def act(training: Training) -> None:
@@ -339,6 +349,7 @@ class _Run:
         self.frames.append(seen)
         self.folder.write("stage", number=number, name=stage.name, **vars(point), act=self.acted, frame=seen)
         self.folder.save(t, number + 1, self.best)
+        self.stopped = self._over is not None and self._over(t)
         self.watcher.point(point, seen)
 
     def _better(self, a: Point, b: Point) -> bool:
@@ -360,7 +371,7 @@ class _Run:
         module = t.live.module.eval() if last else self.best.module(self.seed)  # type: ignore[union-attr]
         graph = t.graph if last else self.best.graph  # type: ignore[union-attr]
         test: dict[str, float] = {}
-        if last:
+        if status in ("finished", "stopped"):
             self.watcher.phase("testing, once")
             test = evaluate(module, self.dataset.test(), self.dataset.task).summary()
         found = GrowResult(
