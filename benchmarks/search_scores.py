@@ -10,6 +10,7 @@ number of parameters (what is left among networks of equal size).
 import argparse
 import csv
 import multiprocessing
+import platform
 import time
 from pathlib import Path
 
@@ -58,6 +59,10 @@ def measure(cells: list[str], file: Path, workers: int) -> tuple[dict[str, dict[
     return done, time.monotonic() - start
 
 
+def spent(seconds: float, fresh: bool) -> str:
+    return f"{seconds / 60:.1f} minutes in two processes " if fresh else ""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--limit", type=int, default=0, help="only this many different networks, drawn at random")
@@ -73,11 +78,13 @@ def main() -> None:
     if args.limit:
         names = [names[int(i)] for i in np.random.default_rng(0).permutation(len(names))[: args.limit]]
     args.out.parent.mkdir(parents=True, exist_ok=True)
+    fresh = not args.out.with_suffix(".csv").exists()
     done, seconds = measure(names, args.out.with_suffix(".csv"), args.workers)
     of = {published_form(cell): found for cell, found in done.items()}
     rows = [(i, of[form]) for form, members in groups.items() if form in of for i in members]
     index = np.array([i for i, _ in rows])
-    columns = {k: np.array([found[k] for _, found in rows]) for k in SCORES}
+    held = [k for k in SCORES if all(k in found for _, found in rows)]  # a file of an older version may lack some
+    columns = {k: np.array([found[k] for _, found in rows]) for k in held}
     columns["recorded size"] = tables["cifar10"].size[index]
     columns["log ranks: spectrum + independence"] = ranks(columns, ["spectrum", "independence"])
     head = "| score | " + " | ".join(f"{d} | {d}, equal size" for d in DATASETS) + " |"
@@ -102,7 +109,12 @@ def main() -> None:
             "# Scores without training on NAS-Bench-201\n\n"
             "Spearman's rank correlation with the test accuracy after 200 epochs, over all 15,625 cells; "
             '"equal size": partial correlation given the number of parameters. Networks with one cell a stage, '
-            "one draw of the weights, 16 inputs of noise (`benchmarks/search_scores.py`).\n\n"
+            f"one draw of the weights, 16 inputs of noise. {len(done):,} different networks, {spent(seconds, fresh)}"
+            f"({platform.machine()}, one thread each; `python benchmarks/search_scores.py`; without the .csv file "
+            "all is measured anew).\n\nPublished for grad_norm and snip: .594 and .596, with five cells a stage "
+            "instead of one and real images. How much of that is depth: on 20 random cells, with the same noise, "
+            "the sum of layers' gradient norms has .53 with one cell a stage and .73 with three, and one norm over all "
+            "parameters .20 and .50.\n\n"
         )
         args.out.with_suffix(".md").write_text(about + text + "\n")
 

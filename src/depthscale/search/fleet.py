@@ -138,7 +138,14 @@ class OnRay:
         self.ours = not ray.is_initialized()
         if self.ours:
             options: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
-            ray.init(address=address, **(options if address is None else {"logging_level": "ERROR"}))
+            try:
+                ray.init(address=address, **(options if address is None else {"logging_level": "ERROR"}))
+            except Exception as error:  # Ray raises plain exceptions where it cannot start or connect
+                reason = str(error).strip().splitlines()[0]
+                raise SearchError(
+                    f"expected a Ray cluster at {address or 'this machine'}, but it cannot be used: {reason}; check "
+                    "the address, or use --workers N without --on"
+                ) from None
         self._serve = ray.remote(num_cpus=1, max_retries=0, max_calls=1)(_serve_on_ray)
         self.alive: dict[str, Any] = {}
 

@@ -89,8 +89,8 @@ class Subject:
 
 
 def grad_norm(s: Subject) -> float:
-    """‖∂L/∂θ‖ (Abdelfattah et al. 2021)."""
-    return math.sqrt(sum(float((g**2).sum()) for _, g in s.gradients))
+    """Σ over layers ‖∂L/∂W‖ (Abdelfattah et al. 2021, as they measured it: the norms of weights added up)."""
+    return sum(float(g.norm()) for p, g in s.gradients if p.dim() > 1)
 
 
 def snip(s: Subject) -> float:
