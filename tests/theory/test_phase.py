@@ -379,3 +379,11 @@ def test_a_steep_cusp_has_no_critical_point_and_says_so():
     assert float(p.c) == pytest.approx(c, abs=1e-9)
     with pytest.raises(TheoryError, match="cusp .at x = 0. where its slope is infinite"):
         critical_point(root, sb2=0.05)
+
+
+def test_an_exponential_of_ones_own_has_no_fixed_point_where_none_exists():
+    # q = sw2 e^(2q) + sb2 has a root only for small sw2
+    p = phase_point(lambda x: np.exp(x), 1.5, 0.05)
+    assert p.phase == "no fixed point"
+    q = float(phase_point(lambda x: np.exp(x), 0.1, 0.05).q)
+    assert q == pytest.approx(0.1 * np.exp(2 * q) + 0.05, rel=1e-10)

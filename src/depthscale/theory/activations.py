@@ -142,7 +142,7 @@ class Activation:
             return np.asarray(form(variance, centre))
         shape = np.broadcast_shapes(variance.shape, centre.shape)
         flat_q, flat_m = (np.broadcast_to(a, shape).ravel() for a in (variance, centre))
-        if not flat_m.any() and flat_q.min() >= _Q_MIN and flat_q.max() <= _Q_MAX:
+        if not self.far and not flat_m.any() and flat_q.min() >= _Q_MIN and flat_q.max() <= _Q_MAX:
             return np.asarray(self.table(flat_q)[:, which].reshape(shape))
         return np.asarray(self._direct(flat_q, flat_m)[:, which].reshape(shape))
 
@@ -159,6 +159,8 @@ class Activation:
 
     def averages(self, q: Array) -> Array:
         """E φ, E φ², E φ'² and d E φ²/dq at m = 0, for q (B,) within the table's range: (B, 4)."""
+        if self.closed is None and self.far:  # e^(2q) and the like: no table resolves what grows so fast
+            return self._direct(q, np.zeros_like(q))
         if self.closed is None or self.closed.costly:
             return self.table(q)
         zero = np.zeros_like(q)
@@ -167,7 +169,7 @@ class Activation:
 
     def averages_with_error(self, q: Array) -> tuple[Array, Array]:
         """``averages`` and bounds on their errors: two arrays (B, 4)."""
-        if self.closed is None or self.closed.costly:
+        if (self.closed is None and not self.far) or (self.closed is not None and self.closed.costly):
             return self.table.with_error(q)
         values = self.averages(q)
         return values, 16 * EPS * np.abs(values)

@@ -113,7 +113,7 @@ def _named(key: str, params: tuple[tuple[str, float | str], ...]) -> Activation:
 def _known_torch(what: Any) -> tuple[str, dict[str, Any]] | None:
     """The name and parameters of one of torch's own activations, or None."""
     torch = sys.modules.get("torch")
-    if torch is None:
+    if torch is None or what is None:  # torch lacks some of the names below, and None is what it then gives
         return None
     for cls, (name, attributes) in _MODULES.items():
         if type(what) is getattr(torch.nn, cls, None):
