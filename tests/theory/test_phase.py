@@ -330,9 +330,10 @@ def test_trajectories_approach_the_fixed_point_at_the_predicted_rate():
     [
         (lambda: phase_diagram("tanh", sw2=[], sb2=[0.1]), "empty"),
         (lambda: phase_diagram("tanh", sw2=np.ones((2, 2)), sb2=[0.1]), "1-D"),
-        (lambda: phase_diagram("tanh", sw2=[-1.0], sb2=[0.1]), "variance"),
+        (lambda: phase_diagram("tanh", sw2=[-1.0], sb2=[0.1]), "sw2 must be finite variances"),
         (lambda: phase_diagram("tanh", sw2=[np.nan], sb2=[0.1]), "variance"),
         (lambda: phase_diagram("tanh", q0=0.0), "q0"),
+        (lambda: phase_point("tanh", 1.9, 0.05, q0=-1.0), "q0 must be a positive"),
         (lambda: phase_point("tanh", -1.0), "sw2"),
         (lambda: phase_point("tanh", "wide"), "sw2 must be a number"),
         (lambda: phase_point("tanh", None), "sw2 must be a number"),

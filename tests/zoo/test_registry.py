@@ -168,6 +168,19 @@ def test_bad_common_arguments(arguments: dict[str, object]) -> None:
         zoo.get("resnet18", **arguments)
 
 
+@pytest.mark.parametrize("name", ["resnet50", "vit_s_16", "mixer_s16", "lenet5", "alexnet", "nasbench201"])
+@pytest.mark.parametrize("wrong", [{"num_classes": 0}, {"num_classes": 2.5}, {"in_channels": -1}])
+def test_counts_are_refused_by_the_name_of_their_argument(name: str, wrong: dict[str, object]) -> None:
+    (argument, value), *_ = wrong.items()
+    with pytest.raises(GraphError, match=f"expected {argument} to be a whole number of at least 1, got {value}"):
+        zoo.get(name, **wrong)
+
+
+def test_a_cell_that_is_no_text_is_refused() -> None:
+    with pytest.raises(GraphError, match="expected a cell as text"):
+        zoo.nasbench201(42)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("arguments", [{"block": "basc"}, {"shortcut": "none"}])
 def test_bad_words_of_resnet(arguments: dict[str, str]) -> None:
     with pytest.raises(GraphError, match="expected (block|shortcut) to be"):

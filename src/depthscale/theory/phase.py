@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from depthscale.errors import TheoryError
 from depthscale.numerics.estimate import EPS, Array, Estimate, estimate
-from depthscale.numerics.gaussian import check_variance, number, numbers
+from depthscale.numerics.gaussian import number, numbers
 from depthscale.numerics.roots import refine
 from depthscale.numerics.safe import log_decay
 from depthscale.theory.activations import Activation
@@ -119,9 +119,7 @@ def phase_diagram(
     widths = np.linspace(0.5, 3.0, 100) if sw2 is None else _grid("sw2", sw2)
     biases = np.linspace(0.0, 0.25, 100) if sb2 is None else _grid("sb2", sb2)
     sample = layer_map(act, 1.0, 0.0, dropout=dropout, skip=skip, branch=branch)
-    q0 = number("q0", q0)
-    if not (np.isfinite(q0) and q0 > 0):
-        raise TheoryError(f"q0 must be a positive, finite variance, but got {q0}.")
+    q0 = _start(q0)
     w, b = np.meshgrid(widths, biases)
     cells = solve_cells(sample, w.ravel(), b.ravel(), q0)
     shaped = {k: v.reshape(w.shape) for k, v in cells.items()}
@@ -141,7 +139,7 @@ def phase_point(
 ) -> PhasePoint:
     """Phase, fixed points and depth scales of one network; arguments as in ``layer_map`` and ``phase_diagram``."""
     one = layer_map(activation, sw2, sb2, dropout=dropout, skip=skip, branch=branch)
-    cells = solve_cells(one, np.array([one.sw2]), np.array([one.sb2]), q0)
+    cells = solve_cells(one, np.array([one.sw2]), np.array([one.sb2]), _start(q0))
     value = {k: float(v[0]) for k, v in cells.items()}
     points = one.fixed_points()
     phase = PHASES[int(value["phase"])]
@@ -158,13 +156,23 @@ def depth_scale(activation: Any, sw2: float, sb2: float = 0.0, **options: Any) -
     return phase_point(activation, sw2, sb2, **options)
 
 
+def _start(q0: Any) -> float:
+    q0 = number("q0", q0)
+    if not (np.isfinite(q0) and q0 > 0):
+        raise TheoryError(f"q0 must be a positive, finite variance, but got {q0}.")
+    return float(q0)
+
+
 def _grid(name: str, values: Any) -> Array:
     grid = numbers(name, values)
     if grid.size == 0:
         raise TheoryError(f"Expected at least one value of {name}, got an empty grid; give a 1-D array.")
     if grid.ndim > 1:
         raise TheoryError(f"{name} must be a 1-D grid, but got shape {grid.shape}; the diagram crosses the two grids.")
-    return np.atleast_1d(check_variance(grid)).astype(np.float64)
+    if not (np.isfinite(grid) & (grid >= 0)).all():
+        bad = grid.ravel()[~(np.isfinite(grid) & (grid >= 0)).ravel()][0]
+        raise TheoryError(f"{name} must be finite variances of at least 0, but got {bad}.")
+    return np.atleast_1d(grid).astype(np.float64)
 
 
 def secant_table(act: Activation) -> SecantTable:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 from depthscale.graph import Builder, Graph, blocks, laws
 from depthscale.graph.laws import Law
+from depthscale.zoo.images import counted
 
 
+@counted
 def convnet(
     stages: Sequence[int] = (1, 1),
     width: int = 32,

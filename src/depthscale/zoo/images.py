@@ -42,9 +42,26 @@ def is_small(image_size: Size, small: bool | None = None) -> bool:
     return min(sides(image_size)) < SMALL if small is None else small
 
 
+def counted(network: Callable[P, Graph]) -> Callable[P, Graph]:
+    """A network function that refuses a number of classes or channels that is none, by the argument's name."""
+    takes = signature(network)
+
+    @wraps(network)
+    def build(*args: P.args, **kwargs: P.kwargs) -> Graph:
+        given = takes.bind_partial(*args, **kwargs).arguments
+        for name in ("num_classes", "in_channels"):
+            count = given.get(name, 1)
+            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+                raise GraphError(f"expected {name} to be a whole number of at least 1, got {count!r}")
+        return network(*args, **kwargs)
+
+    return build
+
+
 def sized(network: Callable[P, Graph]) -> Callable[P, Graph]:
     """A network function whose error, where the image is too small for it, says which size would do."""
     default = signature(network).parameters["image_size"].default
+    network = counted(network)
 
     @wraps(network)
     def build(*args: P.args, **kwargs: P.kwargs) -> Graph:

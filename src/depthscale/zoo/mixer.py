@@ -6,7 +6,7 @@ layer normalisation in front and a residual around.
 
 from depthscale.errors import GraphError
 from depthscale.graph import Builder, Graph, Wire, blocks, laws, ops
-from depthscale.zoo.images import Size, image, is_small
+from depthscale.zoo.images import Size, counted, image, is_small
 from depthscale.zoo.vit import patches
 
 # size: (layers, width, hidden across tokens, hidden across channels)
@@ -18,6 +18,7 @@ SIZES = {
 }
 
 
+@counted
 def mixer(
     size: str = "base",
     num_classes: int = 1000,

@@ -180,6 +180,8 @@ def nasbench201(
 
     With ``simplify`` operations that come to nothing are left out (the benchmark ran and counted them).
     """
+    if not isinstance(cell, str):
+        raise GraphError(f"expected a cell as text, such as '333111' or {BEST!r}, got {cell!r}")
     operations = parse(cell)
     style = Style(norm=norm, act=act, weight=STYLE.weight)
     net = Builder()

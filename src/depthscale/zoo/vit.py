@@ -6,7 +6,7 @@ two-layer perceptron. Laws as in practice since timm: normal of σ = 0.02 in eve
 
 from depthscale.errors import GraphError
 from depthscale.graph import Builder, Graph, Wire, blocks, laws, ops
-from depthscale.zoo.images import Size, image, is_small
+from depthscale.zoo.images import Size, counted, image, is_small
 
 # size: (layers, width, heads, hidden)
 SIZES = {
@@ -39,6 +39,7 @@ def with_class_token(x: Wire) -> Wire:
     return x.then(ops.Pad((0, 0, 1, 0))) + behind
 
 
+@counted
 def vit(
     size: str = "base",
     num_classes: int = 1000,
