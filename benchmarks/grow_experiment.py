@@ -192,6 +192,9 @@ def report(args: argparse.Namespace) -> None:
     whole = [r for r in rows if r["share"] == 1.0]
     names, settings_ = v.schedules_of(whole), v.settings_of(whole)
     found = v.verdict(whole)
+    outcome = "goal reached" if found.reached else "goal not reached"
+    if found.n < v.ENOUGH:
+        outcome = f"undecided, for some setting has fewer than {v.ENOUGH} seeds so far"
     lines = [
         f"# Structure that learns: {args.part}",
         "",
@@ -201,7 +204,7 @@ def report(args: argparse.Namespace) -> None:
         "but fixed-large end with the same number of parameters. Test rows were never looked at before the end. "
         f"Hyperparameters of development were chosen on other seeds (100 to 102) of digits. {machine()}",
         "",
-        f"**Verdict** (from these numbers): {'goal reached' if found.reached else 'goal not reached'}: {found.words}.",
+        f"**Verdict** (from these numbers): {outcome}: {found.words}.",
         "",
     ]
     for s in settings_:

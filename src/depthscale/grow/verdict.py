@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-LEVEL = 0.05
+LEVEL, ENOUGH = 0.05, 5  # of the test; seeds below which nothing is decided
 CLOSE = 1.02  # sizes within 2 % count as equal
 RIVALS = ("fixed-large", "fixed-small", "rigl")  # whom development has to be ahead of
 
@@ -30,12 +30,12 @@ class Against:
     @property
     def ahead(self) -> bool:
         """Better, beyond chance."""
-        return self.difference > 0 and self.p < LEVEL
+        return self.difference > 0 and self.p < LEVEL and self.n >= ENOUGH
 
     @property
     def behind(self) -> bool:
         """Worse, beyond chance."""
-        return self.difference < 0 and self.p < LEVEL
+        return self.difference < 0 and self.p < LEVEL and self.n >= ENOUGH
 
 
 def values(rows: Sequence[Row], setting: str, name: str, key: str = "accuracy", share: float = 1.0) -> dict[int, float]:
