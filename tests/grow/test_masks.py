@@ -46,7 +46,8 @@ def test_swaps_drop_the_weakest_and_grow_by_gradient():
     named = dict(live.module.named_parameters())
     before = {n: m.clone() for n, m in live.masks.items()}
     sizes = {n: named[n].detach().abs().clone() for n in before}
-    gradients = {n: torch.rand_like(named[n]) for n in before}
+    generator = torch.Generator().manual_seed(3)
+    gradients = {n: torch.rand(named[n].shape, generator=generator) for n in before}
     swap(live, 0.25, gradients)
     for n, mask in live.masks.items():
         k = int(0.25 * int(before[n].sum()))
@@ -56,7 +57,8 @@ def test_swaps_drop_the_weakest_and_grow_by_gradient():
         assert set(sizes[n][gone].tolist()) <= set(weakest.tolist())
         came = mask & ~before[n]
         idle = ~before[n] & ~mask
-        assert gradients[n][came].min() >= gradients[n][idle].max()
+        if came.any():  # what was dropped may come back, where its gradient is large
+            assert gradients[n][came].min() >= gradients[n][idle].max()
         assert not named[n][came].any()  # so the function is only moved by what was dropped
         assert not named[n][~mask].any()
 
