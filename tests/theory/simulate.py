@@ -22,13 +22,14 @@ class Measured:
 
 
 def data(graph: Graph, name: str, batch: int, generator: torch.Generator, c: float = 0.0) -> torch.Tensor:
-    """White noise of unit variance with correlation c between examples; random indices for whole numbers."""
+    """White noise of unit variance with correlation c between examples; whole numbers of which two examples share c."""
     op = graph[name].op
     assert isinstance(op, ops.Input)
     shape = (batch, *op.shape) if op.batched else op.shape
     if op.dtype == "int":
         entries = min(n.op.entries for n in graph.nodes if isinstance(n.op, ops.Embedding) and name in n.inputs)
-        return torch.randint(entries, shape, generator=generator)
+        own, common = (torch.randint(entries, s, generator=generator) for s in (shape, op.shape))
+        return torch.where(torch.rand(shape, generator=generator) < c**0.5, common, own)  # two share c of their places
     common = torch.randn(op.shape, generator=generator)
     return c**0.5 * common + (1 - c) ** 0.5 * torch.randn(shape, generator=generator)
 
