@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from depthscale import zoo
 from depthscale.build import build
+from depthscale.errors import GraphError
 from depthscale.graph import Graph, ops
 from depthscale.grow import Live, add_units, connect, deepen, free_layers, narrow, split, widen
 from depthscale.grow.resize import scaled
@@ -73,7 +74,7 @@ def savings() -> list[str]:
         "mlp 784-256-256-10": (zoo.mlp((784, 256, 256, 10)), 128),
         "mlp 784-1024-1024-10": (zoo.mlp((784, 1024, 1024, 10)), 128),
         "convnet 128-256, 16 × 16": (zoo.convnet((1, 1), 128, in_channels=3, image_size=16, norm="batch"), 32),
-        "residual, width 128, 8 × 8": (wide_residual(), 32),
+        "residual, widths 193 to 772": (wide_residual(), 32),
     }
     for name, (graph, batch) in nets.items():
         _, before = stepper(graph, batch)
@@ -107,14 +108,21 @@ def edits(graph: Graph) -> dict[str, Callable[[Graph], object]]:
         spaces = Spaces(g)
         return spaces.space(spaces.of(middle)).size
 
-    return {
+    found: dict[str, Callable[[Graph], object]] = {
         "widen by half": lambda g: widen(g, middle, size(g) + size(g) // 2, seed=1),
         "split 4 units": lambda g: split(g, middle, range(4)),
         "add 8 units": lambda g: add_units(g, middle, 8),
         "narrow by half": lambda g: narrow(g, middle, range(size(g) // 2)),
         "residual block": lambda g: deepen(g, acts[len(acts) // 2]),
-        "branch": lambda g: connect(g, acts[0], acts[len(acts) // 2]),
     }
+    for target in acts[1:]:
+        try:
+            connect(graph, acts[0], target)
+        except GraphError:  # LeNet-5's images are not a whole times larger
+            continue
+        found["branch"] = lambda g, target=target: connect(g, acts[0], target)
+        break
+    return found
 
 
 def costs() -> list[str]:
