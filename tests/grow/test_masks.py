@@ -94,3 +94,15 @@ def test_masks_go_through_edits_and_steps():
         assert mask.shape == weight.shape
         assert not weight.detach()[~mask].any()
         assert not live.optimiser.state[weight]["exp_avg"][~mask].any()
+
+
+def test_a_network_that_is_born_sparse_stays_as_critical_as_it_was_drawn():
+    graph = zoo.mlp((128, *[128] * 15, 10))
+    x = torch.randn(64, 128, generator=torch.Generator().manual_seed(0))
+    dense, thin = build(graph, 0), build(graph, 0)
+    sparsify(Live(thin, torch.optim.SGD(thin.parameters(), 0.1)), densities(graph, 0.15), 1)
+    scale = float((thin(x).detach().square().mean() / dense(x).detach().square().mean()).log())
+    assert abs(scale) < 6  # some 19 inputs a unit: ±2 by chance; unscaled, e^-30 would be left of it
+    for name in maskable(graph):
+        rows = [dict(m.named_parameters())[name].detach().square().sum(1).mean() for m in (thin, dense)]
+        assert float(rows[0] / rows[1]) == pytest.approx(1.0, abs=0.25)

@@ -46,7 +46,12 @@ def densities(graph: Graph, density: float) -> dict[str, float]:
 
 
 def sparsify(live: Live, wanted: Mapping[str, float], seed: int = 0) -> Live:
-    """The network with random masks of these densities; what they leave out is zero."""
+    """The network with random masks of these densities; what they leave out is zero.
+
+    Meant for a network that has not been trained: the weights that a unit keeps are scaled by √(fan-in / kept), so that
+    it hears as much as before and the network stays as critical as it was drawn (Evci et al. 2022, "Gradient Flow in
+    Sparse Neural Networks and How Lottery Tickets Win", section 3).
+    """
     named = dict(live.module.named_parameters())
     masks = dict(live.masks)
     for name, density in wanted.items():
@@ -54,7 +59,11 @@ def sparsify(live: Live, wanted: Mapping[str, float], seed: int = 0) -> Live:
         generator = torch.Generator().manual_seed(mix(seed, name))
         flat = torch.zeros(n, dtype=torch.bool)
         flat[torch.randperm(n, generator=generator)[: max(1, round(density * n))]] = True
-        masks[name] = flat.reshape(named[name].shape).to(named[name].device)
+        mask = masks[name] = flat.reshape(named[name].shape).to(named[name].device)
+        kept = mask.flatten(1).sum(1).clamp(min=1)
+        with torch.no_grad():
+            gain = (mask[0].numel() / kept).sqrt().to(named[name].dtype)
+            named[name].mul_(gain.reshape(-1, *[1] * (mask.ndim - 1)))
     out = replace(live, masks=masks)
     out.enforce()
     return out
