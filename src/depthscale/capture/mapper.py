@@ -233,7 +233,7 @@ class Mapper:
         try:
             made = self.evaluator.value(value.fx)
         except CaptureError as error:
-            raise self.fail(str(error)) from error
+            raise type(error)(str(self.fail(str(error)))) from error  # NotFollowed stays what it is
         except Exception as error:
             raise self.fail(f"cannot evaluate {value.fx.name}: {_first_line(error)}") from error
         assert isinstance(made, Tensor)

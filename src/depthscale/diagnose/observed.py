@@ -23,14 +23,14 @@ HALF = 0.5  # the first layer whose own factor is at least this share of the ave
 
 
 @dataclass(frozen=True)
-class Called(Op):
+class Called:
     """A module's call, standing where a graph's op would: all that is known of it is its class."""
 
     module: str
 
 
 @describe.register
-def _(op: Called) -> str:
+def _(op: Called) -> str:  # type: ignore[misc]
     return op.module
 
 
@@ -41,7 +41,8 @@ class CallRow(Row):
     @property
     def kind(self) -> str:
         """The module's class, or "Input"."""
-        return self.op.module if isinstance(self.op, Called) else type(self.op).__name__
+        op: Op | Called = self.op
+        return op.module if isinstance(op, Called) else type(op).__name__
 
 
 @dataclass(frozen=True)
@@ -109,10 +110,10 @@ def _rows(seen: Watch) -> tuple[CallRow, ...]:
     return (*rows, _row(last, Called("output"), math.nan))
 
 
-def _row(call: Call, op: Op, chi: float) -> CallRow:
+def _row(call: Call, op: Op | Called, chi: float) -> CallRow:
     return CallRow(
         name=call.path,
-        op=op,
+        op=op,  # type: ignore[arg-type]
         shape=call.shape,
         mean=call.mean,
         q=call.q,
