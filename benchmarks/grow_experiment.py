@@ -209,27 +209,49 @@ def report(args: argparse.Namespace) -> None:
     ]
     for s in settings_:
         lines += _table(whole, s, names, v, streams=args.part == "streams")
+    lines += _smaller(rows, settings_, names)
     path = RESULTS / f"grow_{args.part}.md"
     path.write_text("\n".join(lines) + "\n")
-    figure, axes = picture(1, len(settings_), width=3.3 * len(settings_), height=3.6)
-    for a, s in zip(axes, settings_, strict=True):
+    shares = sorted({r["share"] for r in rows})
+    figure, axes = picture(
+        min(len(shares), 2), len(settings_), width=3.3 * len(settings_), height=3.6 * min(len(shares), 2)
+    )
+    grid = np.asarray(axes, dtype=object).reshape(-1, len(settings_))
+    for a, s in zip(grid[0], settings_, strict=True):
         for k, name in enumerate(names):
-            acc = np.array(list(v.values(whole, s, name).values()))
-            if not len(acc):
-                continue
-            size = v.mean(whole, s, name, "parameters")
-            error = acc.std(ddof=1) / len(acc) ** 0.5 if len(acc) > 1 else 0.0
-            a.errorbar(
-                [size], [100 * acc.mean()], yerr=[100 * error], fmt="*" if name == "developmental" else "o",
-                color=SERIES[k % len(SERIES)], markersize=11 if name == "developmental" else 6, label=name,
-            )  # fmt: skip
+            x, y, error = _point(whole, s, name, "parameters", 1.0)
+            a.errorbar([x], [y], yerr=[error], **_mark(name, SERIES[k % len(SERIES)]))
         a.set_title(s)
         a.set_xscale("log")
         a.set_xlabel("parameters at the end")
-    axes[0].set_ylabel(f"test {LABELS[args.part]}, %")
-    axes[-1].legend(fontsize=7)
+    for a, s in zip(grid[-1] if len(shares) > 1 else (), settings_, strict=bool(len(shares) > 1)):
+        for k, name in enumerate(names):
+            points = [_point(rows, s, name, "flops", share) for share in shares]
+            x, y, error = zip(*points, strict=True)
+            a.errorbar(x, y, yerr=error, lw=1, **(_mark(name, SERIES[k % len(SERIES)]) | {"ls": "-"}))
+        a.set_xscale("log")
+        a.set_xlabel("training FLOPs")
+    for row in grid:
+        row[0].set_ylabel(f"test {LABELS[args.part]}, %")
+    grid[0][-1].legend(fontsize=7)
     figure.savefig(RESULTS / f"grow_{args.part}.png", dpi=110)
     print(path.read_text())
+
+
+def _mark(name: str, colour: str) -> dict:
+    star = name == "developmental"
+    return {"fmt": "*" if star else "o", "color": colour, "markersize": 11 if star else 6, "label": name, "ls": ""}
+
+
+def _point(rows: list[dict], setting: str, name: str, key: str, share: float) -> tuple[float, float, float]:
+    """A schedule in a setting: mean of a quantity, mean accuracy in %, its standard error; nan where it has no run."""
+    from depthscale.grow import verdict as v
+
+    acc = np.array(list(v.values(rows, setting, name, share=share).values()))
+    if not len(acc):
+        return float("nan"), float("nan"), 0.0
+    x = float(np.mean(list(v.values(rows, setting, name, key, share).values())))
+    return x, 100 * float(acc.mean()), 100 * float(acc.std(ddof=1) / len(acc) ** 0.5) if len(acc) > 1 else 0.0
 
 
 def machine() -> str:
@@ -264,6 +286,20 @@ def _table(rows: list[dict], setting: str, names: list[str], v: object, *, strea
         )
     by = v.dominators(rows, setting, "developmental")
     lines += ["", f"On the front: {'yes' if not by else 'no, ' + ', '.join(by) + ' is better and no larger'}.", ""]
+    return lines
+
+
+def _smaller(rows: list[dict], settings_: list[str], names: list[str]) -> list[str]:
+    """Accuracy at the other budgets that were run, beside the whole one."""
+    lines: list[str] = []
+    for share in sorted({r["share"] for r in rows} - {1.0}):
+        lines += [f"## With {share:g} of the training FLOPs: test accuracy, %", "",
+                  "| schedule | " + " | ".join(settings_) + " |", "|---" * (1 + len(settings_)) + "|"]  # fmt: skip
+        for name in names:
+            found = [_point(rows, s, name, "flops", share)[1:] for s in settings_]
+            cells = ["–" if np.isnan(y) else f"{y:.2f} ± {e:.2f}" for y, e in found]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append("")
     return lines
 
 
