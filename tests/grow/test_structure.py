@@ -107,6 +107,7 @@ def test_growth_leaves_the_function_and_the_loss(graph, random):
     if not edits:
         return
     change = random.choice(edits)()
+    exact = None  # what the network computes: single precision is off by its own rounding, which some networks amplify
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 1e-6)):
         one = live(graph)
         module = build(graph, 0, dtype=dtype)
@@ -114,9 +115,10 @@ def test_growth_leaves_the_function_and_the_loss(graph, random):
         x = data(graph).to(dtype)
         before = out(module.eval(), x).detach().clone()
         after = Live(module).apply(change, seed=4)
-        size = max(float(before.abs().max()), 1.0)
+        exact = before if exact is None else exact
+        allowed = 4 * tolerance * max(float(before.abs().max()), 1.0) + 8 * float((before - exact).abs().max())
         now = out(after.module, x).detach()
-        assert float((before - now).abs().max()) <= 4 * tolerance * size
+        assert float((before - now).abs().max()) <= allowed
         target = torch.zeros(len(before) // 3, dtype=torch.long)
         outs = (before, now)
         losses = [float(torch.nn.functional.cross_entropy(y.detach().reshape(-1, 3), target)) for y in outs]
