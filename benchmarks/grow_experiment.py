@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from depthscale import zoo
+from depthscale.figures.structure_that_learns import cancer, digits
 from depthscale.grow.experiment import SCHEDULES, Rows, Setting, drawn, run_one
 from depthscale.grow.streams import run_stream
 
@@ -70,20 +71,6 @@ def cifar() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         return f["x_train"], f["y_train"].astype(np.int64), f["x_test"], f["y_test"].astype(np.int64)
 
 
-def digits_rows(seed: int) -> Rows:
-    from sklearn.datasets import load_digits
-
-    x, y = load_digits(return_X_y=True)
-    return drawn(x.astype(np.float32), y, seed, 1000, 797)
-
-
-def cancer_rows(seed: int) -> Rows:
-    from sklearn.datasets import load_breast_cancer
-
-    x, y = load_breast_cancer(return_X_y=True)
-    return drawn(x.astype(np.float32), y, seed, 300, 269)
-
-
 def mnist_rows(seed: int) -> Rows:
     x, y, x_test, y_test = mnist()
     return drawn(x, y, seed, 4000, 0, (x_test[:4000], y_test[:4000]))
@@ -100,8 +87,8 @@ def settings() -> dict[str, Setting]:
     grey = zoo.convnet((1, 1), 8, image_size=14, norm="batch")
     colour = zoo.convnet((1, 1, 1), 8, in_channels=3, image_size=16, norm="batch")
     found = [
-        Setting("digits", digits_rows, mlp, 24_000, 8_000, 1.5e9, batch=32),
-        Setting("breast-cancer", cancer_rows, table, 6_000, 1_500, 1.7e8, batch=32),
+        Setting("digits", digits, mlp, 24_000, 8_000, 1.5e9, batch=32),
+        Setting("breast-cancer", cancer, table, 6_000, 1_500, 1.7e8, batch=32),
         Setting("mnist", mnist_rows, grey, 8_000, 2_700, 1e10),
         Setting("cifar10", cifar_rows, colour, 13_000, 4_400, 2e10),
     ]
@@ -113,9 +100,9 @@ def streams() -> dict[str, tuple[Setting, str]]:
     table = zoo.mlp((30, 32, 32, 2))
     grey = zoo.convnet((1, 1), 8, image_size=14, norm="batch")
     found = [
-        (Setting("digits", digits_rows, mlp, 24_000, 8_000, 3e9, batch=32), "permuted"),
-        (Setting("digits", digits_rows, mlp, 24_000, 8_000, 3e9, batch=32), "classes"),
-        (Setting("breast-cancer", cancer_rows, table, 6_000, 1_500, 3e8, batch=32), "drift"),
+        (Setting("digits", digits, mlp, 24_000, 8_000, 3e9, batch=32), "permuted"),
+        (Setting("digits", digits, mlp, 24_000, 8_000, 3e9, batch=32), "classes"),
+        (Setting("breast-cancer", cancer, table, 6_000, 1_500, 3e8, batch=32), "drift"),
         (Setting("mnist", mnist_rows, grey, 8_000, 2_700, 1.5e10), "rotated"),
     ]
     return {f"{s.name} {kind}": (s, kind) for s, kind in found}

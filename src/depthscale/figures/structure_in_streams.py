@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from depthscale.figures.figure import Data, Figure, Say, Verdict
-from depthscale.figures.structure_that_learns import cancer, digits
+from depthscale.figures.figure import Data, Figure, Say
+from depthscale.figures.structure_that_learns import cancer, digits, judge
 from depthscale.figures.style import SERIES, picture
 from depthscale.grow import verdict as v
 from depthscale.grow.experiment import Setting
@@ -37,19 +37,6 @@ def run(quick: bool, seed: int, say: Say) -> Data:
                 say(f"{setting.name} {kind}, seed {s + 1} of {seeds}: {name}")
                 rows.append(run_stream(setting, kind, name, 1000 * seed + s))
     return {"rows": rows}
-
-
-def judge(data: Data) -> Verdict:
-    """Holds where development is on the front everywhere and ahead of all rivals in every stream."""
-    found = v.verdict(data["rows"])
-    if found.everywhere and found.wins == len(found.settings):
-        return Verdict("holds", found.words)
-    behind = any(
-        t is not None and t.behind
-        for s in found.settings
-        for t in (v.against(data["rows"], s, "developmental", r) for r in v.RIVALS)
-    )
-    return Verdict("fails" if behind or not found.everywhere else "undecided", found.words)
 
 
 def draw(data: Data) -> "Picture":

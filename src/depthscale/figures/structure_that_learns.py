@@ -54,7 +54,7 @@ def run(quick: bool, seed: int, say: Say) -> Data:
 
 
 def judge(data: Data) -> Verdict:
-    """Holds where development is on the front everywhere and ahead of all rivals in every setting."""
+    """Holds where development is on the front everywhere and ahead of all rivals in every setting (or stream)."""
     found = v.verdict(data["rows"])
     if found.everywhere and found.wins == len(found.settings):
         return Verdict("holds", found.words)
