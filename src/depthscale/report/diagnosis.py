@@ -10,6 +10,7 @@ from depthscale.report import plots
 from depthscale.report.html import templates
 
 Plain = Mapping[str, Any]
+SIZE = (4.9, 3.0)  # of a curve, in inches: small enough that a phone shows all of it in letters that can be read
 TOP, BOTTOM = 1e30, 1e-30  # what curves are cut to: beyond, only the direction matters
 
 
@@ -62,7 +63,7 @@ def _pictures(d: Plain, before: Plain | None) -> dict[str, str]:
             lines.append(plots.Line(seen, "measured", "usual", dashed=True))
         if any(len(line.points) > 1 for line in lines):
             found[key] = plots.curves(
-                lines, x="node, in the order of data", y=y, log_y=log, says=f"{y} at every node", size=(7.2, 2.9)
+                lines, x="node, in the order of data", y=y, log_y=log, says=f"{y} at every node", size=SIZE
             )
     return found
 
