@@ -17,7 +17,7 @@ from depthscale.train import Budget, TrainConfig, fit
 from depthscale.train.ensemble import Member, train_ensemble
 from depthscale.train.ensemble.dense import refusal
 from depthscale.train.ensemble.memory import parse_bytes
-from depthscale.train.ensemble.pointwise import pointwise
+from depthscale.train.ensemble.pointwise import Tanh, pointwise
 from tests.train import toys
 
 BASE = TrainConfig(
@@ -195,6 +195,36 @@ def test_single_precision_tanh_of_large_and_of_small_inputs(size):
         run()
         bound = 2e-7 if size == 1.0 else 3e-7 * exact.abs()
         assert ((out.double() - exact).abs() <= bound).all()
+
+
+def test_tanh_that_asks_its_source_for_twice_its_value():
+    # large, then vanishing, then large inputs: every answer is right whatever scale was asked for before
+    x, out = torch.empty(2, 8, 5), torch.empty(2, 8, 5)
+    run = Tanh(x, out)
+    run.scaled, asked = True, set()
+    for call in range(4 * Tanh.EVERY):
+        size = 1e-6 if Tanh.EVERY <= call < 2 * Tanh.EVERY else 2.0
+        value = size * torch.randn(2, 8, 5, generator=torch.Generator().manual_seed(call))
+        x.copy_(run.scale * value)
+        asked.add(run.scale)
+        run()
+        exact = value.double().tanh()
+        bound = 3e-7 * exact.abs() if size < 1 else 2e-7
+        assert ((out.double() - exact).abs() <= bound).all(), call
+    assert asked == {1.0, 2.0}
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("bias", [True, False])
+def test_products_that_deliver_twice_their_value_train_the_same(shared, bias):
+    graph = plain(bias=laws.Normal(0.2) if bias else None)
+    config, order = BASE.with_(budget=Budget(steps=80), lr=0.02), "shared" if shared else "own"
+    single, double = (
+        train_ensemble(graph, toys.images(), 2, config=config, order=order, weights=True, dtype=dtype)
+        for dtype in (torch.float32, torch.float64)
+    )
+    for name, values in double.weights.items():
+        torch.testing.assert_close(single.weights[name].double(), values, rtol=1e-3, atol=2e-5)
 
 
 def test_scores_on_the_way_and_progress():

@@ -6,6 +6,7 @@ gradient is accumulated straight into the momentum (see ``update``). A program f
 over buffers that are made once.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from depthscale.graph import Graph, ops
 from depthscale.train.ensemble.arena import Arena
 from depthscale.train.ensemble.loss import Loss
-from depthscale.train.ensemble.pointwise import Thunk
+from depthscale.train.ensemble.pointwise import Tanh, Thunk
 from depthscale.train.ensemble.rules import RULES
 from depthscale.train.ensemble.update import Stack, Update, over
 
@@ -152,6 +153,7 @@ class Program:
         self.backward: list[Thunk] = []
         self.values: dict[str, Tensor] = {}
         self.kept: dict[str, Any] = {}  # what a node's way back needs besides
+        self.scaled: dict[str, Tanh] = {}  # products that deliver a multiple of their value, by who wants it
         self._gradients: dict[str, Tensor] = {}
         self._pool: dict[tuple[int, ...], list[Tensor]] = {}
         self._count = 0
@@ -204,12 +206,20 @@ class Program:
 
     def value_over(self, name: str, source: str) -> Tensor:
         """A buffer for the value of a node that may overwrite its source's, where nobody else reads that."""
-        alone = len(self.users[source]) == 1 and source not in (self.input, self.output)
+        alone = self.alone(source)
         free = not self.training or not isinstance(self.graph[source].op, ops.Activation)
         if alone and free and self.net.shapes[source] == self.net.shapes[name]:
             self.values[name] = self.values[source]
             return self.values[name]
         return self.value(name)
+
+    def alone(self, source: str) -> bool:
+        """Whether one node only reads a node's value."""
+        return len(self.users[source]) == 1 and source not in (self.input, self.output)
+
+    def scale(self, name: str) -> Callable[[], float]:
+        """What the reader of a product's value wants it multiplied by; known when the program runs."""
+        return lambda: self.scaled[name].scale if name in self.scaled else 1.0
 
     def _drop(self, name: str) -> None:
         """Evaluation: what has been read for the last time may be overwritten."""

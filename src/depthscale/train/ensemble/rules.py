@@ -11,7 +11,7 @@ from torch import Tensor
 
 from depthscale.graph import ops
 from depthscale.train.ensemble.norms import norm_backward, norm_forward
-from depthscale.train.ensemble.pointwise import Pointwise, pointwise
+from depthscale.train.ensemble.pointwise import Pointwise, Tanh, pointwise
 from depthscale.train.ensemble.update import over
 
 if TYPE_CHECKING:
@@ -22,17 +22,18 @@ def _linear_forward(p: "Program", name: str, op: ops.Linear) -> None:
     net, source = p.net, p.sources[name][0]
     w, h = net.weights[f"{name}.weight"], p.value(name)
     b = net.vector(f"{name}.bias")[:, :, None] if op.bias is not None else None
+    scale = p.scale(name)  # of the delivered value: a tanh behind it may want twice as much
     if source == p.input and p.shared:
         w2, h2, xt = w.flatten(0, 1), h.flatten(0, 1), p.x.T  # one product for all members
-        p.forward.append(lambda: torch.mm(w2, xt, out=h2))
+        p.forward.append(lambda: torch.addmm(h2, w2, xt, beta=0, alpha=scale(), out=h2))
         if b is not None:
-            p.forward.append(lambda: h.add_(b))
+            p.forward.append(lambda: h.add_(b, alpha=scale()))
         return
     x = p.x.mT if source == p.input else p.values[source]
     if b is None:
-        p.forward.append(lambda: torch.bmm(w, x, out=h))
+        p.forward.append(lambda: torch.baddbmm(h, w, x, beta=0, alpha=scale(), out=h))
     else:
-        p.forward.append(lambda: torch.baddbmm(b, w, x, out=h))
+        p.forward.append(lambda: torch.baddbmm(b, w, x, beta=scale(), alpha=scale(), out=h))
 
 
 def _linear_backward(p: "Program", name: str, op: ops.Linear, g: Tensor) -> None:
@@ -97,7 +98,10 @@ def _activation_forward(p: "Program", name: str, op: ops.Activation) -> None:
     x = p.values[source]
     out = p.value_over(name, source) if how.in_place else p.value(name)
     p.kept[name] = (how, out if how.in_place else x)
-    p.forward.append(how.forward(x, out))
+    run = how.forward(x, out)
+    if isinstance(run, Tanh) and isinstance(p.graph[source].op, ops.Linear) and p.alone(source):
+        run.scaled, p.scaled[source] = True, run
+    p.forward.append(run)
 
 
 def _activation_backward(p: "Program", name: str, op: ops.Activation, g: Tensor) -> None:
