@@ -10,7 +10,7 @@ from depthscale.build import build
 from depthscale.errors import GraphError
 from depthscale.graph import all_parameters
 from depthscale.grow import Live, free_layers, narrow, widen
-from depthscale.grow.masks import densities, keep_largest, maskable, regrow, sparsify, swap
+from depthscale.grow.masks import densities, keep_largest, maskable, prune, regrow, shares, sparsify, swap
 from depthscale.grow.training import work
 
 
@@ -48,7 +48,7 @@ def test_swaps_drop_the_weakest_and_grow_by_gradient():
     sizes = {n: named[n].detach().abs().clone() for n in before}
     generator = torch.Generator().manual_seed(3)
     gradients = {n: torch.rand(named[n].shape, generator=generator) for n in before}
-    swap(live, 0.25, gradients)
+    live = swap(live, 0.25, gradients)
     for n, mask in live.masks.items():
         k = int(0.25 * int(before[n].sum()))
         assert int(mask.sum()) == int(before[n].sum())
@@ -63,17 +63,74 @@ def test_swaps_drop_the_weakest_and_grow_by_gradient():
         assert not named[n][~mask].any()
 
 
+def test_what_is_dropped_and_grown_again_keeps_its_value():
+    live = sparse()
+    name, mask = next(iter(live.masks.items()))
+    weight = live.module.get_parameter(name).detach().clone()
+    same = swap(live, 0.5, {n: m.float() + 1 for n, m in live.masks.items()})  # wants back all that was there
+    assert torch.equal(same.masks[name], mask)
+    assert torch.equal(same.module.get_parameter(name), weight)
+
+
 def test_growing_connections_changes_nothing_at_first():
     live = sparse()
     x = torch.randn(5, 20)
     before = live.module(x)
-    more = regrow(live, {n: torch.rand_like(live.module.get_parameter(n)) for n in live.masks}, 500)
-    assert sum(int(m.sum()) for m in more.masks.values()) == 500
-    torch.testing.assert_close(more.module(x), before)
-    fewer = keep_largest(more, {n: live.module.get_parameter(n).detach().abs() for n in live.masks}, 200)
-    assert sum(int(m.sum()) for m in fewer.masks.values()) == 200
+    generator = torch.Generator().manual_seed(4)
+    gradients = {n: torch.rand(m.shape, generator=generator) for n, m in live.masks.items()}
+    counts = shares(live.graph, 500)
+    for wish in (gradients, None):
+        more = regrow(live, wish, counts, seed=7)
+        assert {n: int(m.sum()) for n, m in more.masks.items()} == counts
+        torch.testing.assert_close(more.module(x), before)
+        assert all(bool(m[live.masks[n]].all()) for n, m in more.masks.items())  # nothing went
+    for n, m in regrow(live, gradients, counts).masks.items():
+        if not m.all():
+            assert gradients[n][m & ~live.masks[n]].min() >= gradients[n][~m].max()
+    name = max(counts, key=lambda n: counts[n])
+    fewer = prune(more, dict.fromkeys(counts, 7))
+    sizes = more.module.get_parameter(name).detach().abs()
+    assert int(fewer.masks[name].sum()) == 7
+    assert sizes[fewer.masks[name]].min() >= sizes[more.masks[name] & ~fewer.masks[name]].max()
+
+
+def test_the_largest_of_all_layers_together():
+    live = sparse()
+    scores = {n: live.module.get_parameter(n).detach().abs() for n in live.masks}
+    kept = keep_largest(live, scores, 100)
+    assert sum(int(m.sum()) for m in kept.masks.values()) == 100
+    level = min(float(scores[n][m].min()) for n, m in kept.masks.items())
+    gone = torch.cat([scores[n][live.masks[n] & ~m] for n, m in kept.masks.items()])
+    assert float(gone.max()) <= level
     with pytest.raises(GraphError, match="expected to keep 1 to"):
-        keep_largest(more, {n: live.module.get_parameter(n).detach().abs() for n in live.masks}, 0)
+        keep_largest(live, scores, 0)
+
+
+@pytest.mark.parametrize("connections", [60, 300, 10_000])
+def test_connections_are_shared_out_as_erdos_renyi_says(connections):
+    graph = zoo.mlp((20, 30, 10, 4))
+    specs = all_parameters(graph)
+    found = shares(graph, connections)
+    whole = sum(specs[n].count for n in found)
+    wanted = densities(graph, min(1.0, connections / whole))
+    assert all(0 <= wanted[n] * specs[n].count - k < 1 for n, k in found.items())  # whole ones, never more
+
+
+def test_new_connections_begin_with_the_second_moment_of_the_others():
+    live, x = sparse(), torch.randn(8, 20)
+    for _ in range(3):
+        live.optimiser.zero_grad()
+        live.module(x).square().mean().backward()
+        live.optimiser.step()
+        live.enforce()
+    name, mask = next(iter(live.masks.items()))
+    state = live.optimiser.state[live.module.get_parameter(name)]
+    mean = state["exp_avg_sq"][mask].mean()
+    more = regrow(live, None, {n: int(m.sum()) + 5 for n, m in live.masks.items()})
+    new = more.masks[name] & ~mask
+    assert int(new.sum()) == 5
+    torch.testing.assert_close(state["exp_avg_sq"][new], mean.expand(5))
+    assert not state["exp_avg"][new].any()
 
 
 def test_masks_go_through_edits_and_steps():

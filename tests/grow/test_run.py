@@ -38,14 +38,12 @@ def digits():
 
 @pytest.mark.parametrize("name", schedules())
 def test_every_schedule_keeps_its_budget_its_cap_and_its_final_size(name, digits):
-    flops = 6e8 if name == "developmental-units" else SMALL["flops"]  # whose decisions look at the gradient most
-    found = ds.grow(net(), digits, schedule=name, final_parameters=2500, **SMALL | {"flops": flops})
+    found = ds.grow(net(), digits, schedule=name, final_parameters=2500, **SMALL)
     assert found.status == "finished"
     assert max(p.parameters for p in found.points) <= 6000
     limit = 6000 if name == "fixed-large" else 2500
     assert 0.75 * limit <= found.parameters <= limit
-    step = 6 * 6000 * 32
-    assert found.flops <= flops + 3 * step + 10 * 4 * 32 * 6 * 6000  # the last step, and what its stage looked at
+    assert found.flops <= SMALL["flops"] + 6 * 6000 * 32  # the last step
     assert found.test["accuracy"] > 0.3
     there = sum(int((p != 0).sum()) for p in found.module.parameters())
     assert there <= found.parameters  # what masks leave out is zero
@@ -211,9 +209,9 @@ def test_a_run_is_not_overwritten_and_not_mixed_with_another(tmp_path, digits):
 
 
 def test_stages_end_early_and_runs_stop_where_nothing_moves(digits):
-    whole = grow(net(), digits, **SMALL)
-    early = grow(net(), digits, when="saturation", **{**SMALL, "lr": 1e-9})  # nothing is learned
-    assert early.points[4].used < whole.points[4].used
+    whole = grow(net(), digits, **{**SMALL, "flops": 3e8})
+    early = grow(net(), digits, when="saturation", **{**SMALL, "flops": 3e8, "lr": 1e-9})  # nothing is learned
+    assert early.points[-2].used < whole.points[-2].used
     assert early.flops == pytest.approx(whole.flops, rel=0.05)
     stopped = grow(net(), digits, stop="plateau", schedule="fixed-small", **{**SMALL, "lr": 1e-9})
     assert stopped.status == "stopped"

@@ -91,51 +91,75 @@ def keep_largest(live: Live, scores: Mapping[str, Tensor], connections: int) -> 
     return out
 
 
-def regrow(live: Live, gradients: Mapping[str, Tensor], connections: int) -> Live:
-    """The network with so many connections in all, the new ones where the gradient is largest; they begin at zero."""
+def shares(graph: Graph, connections: int) -> dict[str, int]:
+    """How many connections every weight has where a network has so many in all, by Erdős–Rényi densities."""
+    specs = all_parameters(graph)
+    whole = {n: specs[n].count for n in maskable(graph)}
+    found = densities(graph, min(1.0, connections / sum(whole.values())))
+    return {n: max(1, int(found[n] * count + 1e-6)) for n, count in whole.items()}
+
+
+def prune(live: Live, counts: Mapping[str, int]) -> Live:
+    """The network with at most so many connections in every weight, the largest that there are."""
+    named = dict(live.module.named_parameters())
     masks = {n: m.clone() for n, m in live.masks.items()}
-    more = connections - sum(int(m.sum()) for m in masks.values())
-    wish = torch.cat([torch.where(m, -1.0, gradients[n].abs()).flatten() for n, m in masks.items()])
-    more = min(more, int((wish >= 0).sum()))
-    if more < 1:
-        return live
-    chosen = torch.zeros_like(wish, dtype=torch.bool)
-    chosen[torch.topk(wish, more).indices] = True
-    at = 0
-    for mask in masks.values():
-        mask |= chosen[at : at + mask.numel()].reshape(mask.shape)
-        at += mask.numel()
+    for name, mask in masks.items():
+        gone = int(mask.sum()) - counts[name]
+        if gone > 0:
+            size = torch.where(mask, named[name].detach().abs(), torch.inf).flatten()
+            mask.view(-1)[torch.topk(size, gone, largest=False).indices] = False
     out = replace(live, masks=masks)
     out.enforce()
     return out
 
 
-def swap(live: Live, share: float, gradients: Mapping[str, Tensor] | None = None, seed: int = 0) -> int:
-    """Drop this share of every mask's connections, the weakest, and grow as many: by gradient (RigL), else at random
-    (SET). New connections begin at zero, so growing changes nothing at first. Returns how many were swapped.
+def regrow(live: Live, gradients: Mapping[str, Tensor] | None, counts: Mapping[str, int], seed: int = 0) -> Live:
+    """The network with at least so many connections in every weight.
+
+    The new ones are where the gradient is largest, without gradients at random; they begin at zero, so that growing
+    changes nothing at first, and with the second moments that the weight's connections have on average (without, their
+    first steps would be too long).
+    """
+    masks = {n: m.clone() for n, m in live.masks.items()}
+    for name, mask in masks.items():
+        more = min(counts[name], mask.numel()) - int(mask.sum())
+        if more < 1:
+            continue
+        if gradients is None:
+            generator = torch.Generator().manual_seed(mix(seed, name))
+            wish = torch.rand(mask.shape, generator=generator).to(mask.device)
+        else:
+            wish = gradients[name].abs()
+        wish = torch.where(mask, -1.0, wish).flatten()
+        mask.view(-1)[torch.topk(wish, more).indices] = True
+    _begin_softly(live, masks)
+    out = replace(live, masks=masks)
+    out.enforce()
+    return out
+
+
+def _begin_softly(live: Live, masks: Mapping[str, Tensor]) -> None:
+    """New connections get the mean of the second moments of those that were there."""
+    if live.optimiser is None:
+        return
+    named = dict(live.module.named_parameters())
+    for name, mask in masks.items():
+        before, state = live.masks[name], live.optimiser.state.get(named[name], {})
+        for key, value in state.items():
+            if "sq" in key and isinstance(value, Tensor) and value.shape == mask.shape:
+                value[mask & ~before] = value[before].mean()
+
+
+def swap(live: Live, share: float, gradients: Mapping[str, Tensor] | None = None, seed: int = 0) -> Live:
+    """The network with this share of every mask's connections, the weakest, replaced by as many others: by gradient
+    (RigL), else at random (SET). What is dropped and grown in one keeps its value.
     """
     named = dict(live.module.named_parameters())
-    swapped = 0
+    values = {n: named[n].detach().clone() for n in live.masks}
+    now = {n: int(m.sum()) for n, m in live.masks.items()}
+    kept = {n: k - min(int(share * k), live.masks[n].numel() - k) for n, k in now.items()}
+    out = regrow(prune(live, kept), gradients, now, seed)
     with torch.no_grad():
-        for name, mask in live.masks.items():
-            active, whole = int(mask.sum()), mask.numel()
-            n = min(int(share * active), whole - active)
-            if n < 1:
-                continue
-            size = torch.where(mask, named[name].abs(), torch.inf).flatten()
-            flat = mask.flatten()
-            flat[torch.topk(size, n, largest=False).indices] = False
-            if gradients is None:
-                generator = torch.Generator().manual_seed(mix(seed, name))
-                wish = torch.rand(whole, generator=generator).to(mask.device)
-            else:
-                wish = gradients[name].abs().flatten()
-            before = mask.flatten()
-            wish = torch.where(flat, -1.0, wish)
-            grown = torch.topk(wish, n).indices
-            flat[grown] = True
-            mask.copy_(flat.reshape(mask.shape))
-            named[name].view(-1)[grown] = torch.where(before[grown], named[name].view(-1)[grown], 0.0)
-            swapped += n
-    live.enforce()
-    return swapped
+        for name, mask in out.masks.items():
+            named[name].copy_(torch.where(mask & live.masks[name], values[name], named[name]))
+    return out

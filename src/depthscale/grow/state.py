@@ -38,12 +38,14 @@ def pack(training: Training, stages: int, best: "Best | None", position: int | N
     tensors |= {f"mask.{n}": v for n, v in training.live.masks.items()}
     tensors |= {f"memory.{n}": v for n, v in training.memory.items()}
     tensors |= {f"since.{n}": v for n, v in training.since.items()}
+    tensors |= {f"wish.{n}": v for n, v in training.wishes.items()}
     values: dict[str, Any] = {
         "graph": training.graph.to_json(),
         "groups": [[names[id(p)] for p in g["params"]] for g in training.live.optimiser.param_groups],
         "stages": stages,
         "step": training.engine.step,
         "spent": training.spent,
+        "decided": training.decided,
         "cycle": list(training.cycle),
         "loss": training.loss,
         "losses": training.losses[-500:],
@@ -97,16 +99,19 @@ def unpack(
         budget,
         seed,
         spent=v["spent"],
+        decided=v["decided"],
         cycle=(v["cycle"][0], v["cycle"][1]),
         loss=v["loss"],
         losses=list(v["losses"]),
         points=[Point(**p) for p in v["points"]],
         since={n: t.to(device) for n, t in state.part("since.").items()},
         memory={n: t.to(device) for n, t in state.part("memory.").items()},
+        wishes={n: t.to(device) for n, t in state.part("wish.").items()},
         decisions=v["decisions"],
         ids={n: list(i) for n, i in v["ids"].items()},
         born=v["born"],
     )
+    training.listen()
     best = None
     if "best" in v:
         best = Best(Graph.from_json(v["best"]["graph"]), state.part("best."), Point(**v["best"]["point"]))

@@ -2,8 +2,12 @@
 
 What is counted: a training step is three forward passes (one forward, two backward), a multiply-add is two operations,
 and multiply-adds are those of ``graph.cost`` (contractions). Connections that a mask leaves out are not counted, as in
-the papers on sparse training, though dense hardware computes them. What decisions look at is counted like training;
-validation is not.
+the papers on sparse training, though dense hardware computes them. What decisions look at is counted like training, and
+is a tenth of it at most; validation is not counted.
+
+A connection that is not there has no gradient: neither the clipping nor the optimiser sees one. A decision that wants
+to know it (which of them to make?) reads it off the batch of the last training step (Evci et al. 2020, RigL, section
+3), and pays for the part of that step which a sparse network would not have computed.
 """
 
 import math
@@ -28,7 +32,9 @@ from depthscale.train.evaluate import Metrics, rank_of
 from depthscale.train.seeds import mix
 
 FORWARD, STEP = 2.0, 6.0  # operations per multiply-add: of a forward pass, of a training step
-PROBE = 4  # batches that a decision looks at
+PROBE = 4  # batches that a decision looks at, at most
+DECIDING, AHEAD = 0.1, 0.05  # of what is spent, decisions cost at most; share of the budget that counts as spent before
+LEAST = 8  # rows below which a decision looks at none
 _SMOOTH = 0.95  # of the running training loss
 _DECISION = 7  # the stream that rows for decisions are drawn from
 
@@ -55,6 +61,7 @@ class Training:
     budget: float
     seed: int = 0
     spent: float = 0.0
+    decided: float = 0.0  # of what is spent: by decisions
     cycle: tuple[float, float] = (0.0, 1.0)  # shares of the budget between which the learning rate makes one cycle
     loss: float = math.nan
     losses: list[float] = field(default_factory=list)
@@ -64,7 +71,10 @@ class Training:
     decisions: int = 0
     ids: dict[str, list[int]] = field(default_factory=dict)  # who the units of a layer are, where edits moved them
     born: int = 0  # ids given so far, beyond those that layers began with
+    wishes: dict[str, Tensor] = field(default_factory=dict)  # gradients of the last step, of absent connections as well
     _work: float | None = None
+    _hooks: list[Any] = field(default_factory=list, repr=False)
+    _stepping: bool = False
 
     @staticmethod
     def begin(graph: Graph, dataset: DatasetLike, config: TrainConfig, budget: float, seed: int = 0) -> "Training":
@@ -97,9 +107,30 @@ class Training:
             self._work = work(self.graph, self.live.masks)
         return self._work
 
-    def charge(self, rows: float, operations: float = STEP, *, adds: float | None = None) -> None:
-        """Pay for so many rows."""
-        self.spent += rows * operations * (self.row_work if adds is None else adds)
+    def charge(self, rows: float) -> None:
+        """Pay for training on so many rows."""
+        self.spent += rows * STEP * self.row_work
+
+    # --- what decisions cost ---
+
+    @property
+    def purse(self) -> float:
+        """Operations that decisions may still spend: a tenth of all that has been spent, a little of it in advance."""
+        return DECIDING * (self.spent + AHEAD * self.budget) - self.decided
+
+    def afford(self, price: float, rows: int | None = None) -> int:
+        """How many rows a decision may look at for ``price`` operations each, from half of the purse.
+
+        At most ``rows`` (four batches) and those there are; 0 where it would be too few: decide without looking, then.
+        """
+        most = min(PROBE * self.engine.config.batch if rows is None else rows, self.engine.batches.rows)
+        found = min(most, int(max(self.purse, 0.0) / 2 / max(price, 1.0)))
+        return found if found >= min(LEAST, most) else 0
+
+    def pay(self, operations: float) -> None:
+        """Pay for a decision."""
+        self.spent += operations
+        self.decided += operations
 
     # --- training ---
 
@@ -111,7 +142,9 @@ class Training:
         self.engine.model.train()
         while self.used < until - 1e-12:
             rows = self.engine.batches.size(self.engine.step)
+            self._stepping = True
             loss = float(self.engine.advance(self.factor()))
+            self._stepping = False
             if self.live.masks:
                 self.live.enforce()
             self.charge(rows)
@@ -134,6 +167,7 @@ class Training:
         self.live = self.live.apply(change, seed=mix(self.seed, _DECISION, len(self.live.lineage)) % 2**31)
         self.engine.adopt(self.live.module)
         self._work = None
+        self.listen()
 
     def who(self, layer: str, size: int) -> list[int]:
         """The ids of a layer's units; a unit keeps its own through all edits."""
@@ -162,6 +196,24 @@ class Training:
         where = f"connections: {before:,} → {live.parameters:,} parameters"
         step = Step(kind, where, live.graph.key, live.graph.key, live.parameters, round(work(live.graph, live.masks)))
         self.live, self._work = replace(live, lineage=(*live.lineage, step)), None
+        self.listen()
+
+    def listen(self) -> None:
+        """Take what is absent out of every gradient on its way to the optimiser, and remember it."""
+        for hook in self._hooks:
+            hook.remove()
+        named = dict(self.live.module.named_parameters())
+        trained = [n for n in self.live.masks if named[n].requires_grad]
+        self._hooks = [named[n].register_hook(self._heard(n)) for n in trained]  # type: ignore[no-untyped-call]
+        self.wishes = {n: g for n, g in self.wishes.items() if n in self.live.masks and g.shape == named[n].shape}
+
+    def _heard(self, name: str) -> Callable[[Tensor], Tensor]:
+        def hear(gradient: Tensor) -> Tensor:
+            if self._stepping:
+                self.wishes[name] = gradient
+            return gradient * self.live.masks[name]
+
+        return hear
 
     # --- looking ---
 
@@ -177,10 +229,9 @@ class Training:
         """What networks are compared by on the validation rows."""
         return rank_of(metrics, self.engine.config.monitor)
 
-    def probe(self, rows: int | None = None) -> tuple[Tensor, Tensor]:
-        """Training rows for a decision, other ones for each, from a stream of their own."""
+    def probe(self, rows: int) -> tuple[Tensor, Tensor]:
+        """Training rows for a decision, other ones for each, from a stream of their own; ``afford`` says how many."""
         batches = self.engine.batches
-        rows = PROBE * self.engine.config.batch if rows is None else rows
         self.decisions += 1
         generator = torch.Generator().manual_seed(mix(self.seed, _DECISION, self.decisions))
         chosen = torch.randperm(batches.rows, generator=generator)[:rows].to(batches.x.device)
@@ -205,8 +256,13 @@ class Training:
                 for n, b in module.named_buffers():
                     b.copy_(kept[n])
 
-    def gradients(self, parts: int = 1, rows: int | None = None) -> list[dict[str, Tensor]]:
-        """Gradients of the training loss by parameter, on ``parts`` parts of the rows of one decision."""
+    def gradients(self, parts: int = 1) -> list[dict[str, Tensor]]:
+        """Gradients of the training loss by parameter, on ``parts`` parts of the rows of one decision; [] where looking
+        costs too much.
+        """
+        rows = self.afford(STEP * self.row_work)
+        if not rows:
+            return []
         x, y = self.probe(rows)
         found = []
         with self.still() as module:
@@ -214,11 +270,23 @@ class Training:
                 module.zero_grad()
                 self.engine.devices.backward(self.engine.objective(module(xs), ys))
                 found.append({n: p.grad.clone() for n, p in module.named_parameters() if p.grad is not None})
-        adds = self.row_work
-        if self.live.masks:  # gradients of connections that are not there: the weights' part is dense
-            adds = (2 * self.row_work + work(self.graph, {})) / 3
-        self.charge(len(x), adds=adds)
+        self.pay(len(x) * STEP * self.row_work)
         return found
+
+    def absent(self) -> dict[str, Tensor] | None:
+        """Gradients by masked weight, those of absent connections included, on the batch of the last training step.
+
+        None where there was no step since the masks were made, and where it costs too much: a third of a dense step
+        less a third of a sparse one.
+        """
+        if self.wishes.keys() != self.live.masks.keys():
+            return None
+        price = (work(self.graph, {}) - self.row_work) * STEP / 3
+        rows = self.engine.batches.size(max(self.engine.step - 1, 0))
+        if self.afford(price, rows) < rows:
+            return None
+        self.pay(rows * price)
+        return dict(self.wishes)
 
     def values(self) -> dict[str, Tensor]:
         """Copies of the weights of now."""

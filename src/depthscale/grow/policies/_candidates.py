@@ -11,7 +11,8 @@ from torch import Tensor
 from depthscale.grow.edits import add_units
 from depthscale.grow.live import Live
 from depthscale.grow.policies.policy import Proposal
-from depthscale.grow.training import Training, work
+from depthscale.grow.policies.random_units import RandomUnits
+from depthscale.grow.training import STEP, Training, work
 from depthscale.grow.units import Units, scores_of
 
 
@@ -21,7 +22,8 @@ def best_units(
     """For every layer the best of ``tried`` candidates per wanted unit, by the gradient on one batch.
 
     rows: what some candidates should read, by layer and maker; the others are drawn by the layers' laws. All layers are
-    tried in one pass: candidates are not heard, so they do not disturb each other.
+    tried in one pass: candidates are not heard, so they do not disturb each other. Where looking costs too much, units
+    at random are proposed.
     """
     units = Units(training.graph)
     sizes = {n: units.size(n) for n in wanted}
@@ -36,12 +38,16 @@ def best_units(
         live = live.apply(change, seed=training.decisions * 1000 + i)
         named = dict(live.module.named_parameters())
         tried_rows[layer] = {m: named[f"{m}.weight"].detach().clone() for m in units.makers(layer)}
-    x, y = training.probe()
+    price = STEP * work(live.graph, {})
+    rows_seen = training.afford(price)
+    if not rows_seen:
+        return RandomUnits()(training, wanted)
+    x, y = training.probe(rows_seen)
     with training.still(live.module) as module:
         training.engine.devices.backward(training.engine.objective(module(x), y))
         named = dict(module.named_parameters())
         gradients = {n: scores_of(p.grad) for n, p in named.items() if p.grad is not None}
-    training.charge(len(x), adds=work(live.graph, {}))
+    training.pay(len(x) * price)
     after = Units(live.graph)
     found = []
     for layer, count in wanted.items():

@@ -3,13 +3,14 @@
 import numpy as np
 import torch
 
+from depthscale.grow.policies.magnitude import Magnitude
 from depthscale.grow.policies.policy import Policy
 from depthscale.grow.training import FORWARD, Training
 from depthscale.grow.units import Array, Units, scores_of
 
 
 class ActivationVariance:
-    """Σ over readers of Var(h) ‖column‖²: the variance that a unit contributes."""
+    """Σ over readers of Var(h) ‖column‖²: the variance that a unit contributes; magnitude if it costs too much."""
 
     name = "activation"
 
@@ -17,10 +18,13 @@ class ActivationVariance:
         graph, units = training.graph, Units(training.graph)
         named = dict(training.live.module.named_parameters())
         readers = {r for n in units.layers for r in units.readers(n)}
-        x, _ = training.probe()
+        rows = training.afford(FORWARD * training.row_work)
+        if not rows:
+            return Magnitude()(training)
+        x, _ = training.probe(rows)
         with training.still() as module, torch.no_grad():
             seen = module.intermediates(x, of=sorted({graph[r].inputs[0] for r in readers}))
-        training.charge(len(x), FORWARD)
+        training.pay(len(x) * FORWARD * training.row_work)
         scores = {n: np.zeros(units.size(n)) for n in units.layers}
         for n in units.layers:
             for r in units.readers(n):

@@ -14,7 +14,7 @@ from depthscale.grow.branches import deepen
 from depthscale.grow.live import Edit, Live
 from depthscale.grow.policies._candidates import best_units
 from depthscale.grow.policies.policy import Policy, Proposal
-from depthscale.grow.training import Training, work
+from depthscale.grow.training import STEP, Training, work
 
 _TRIED = 2
 _PLACES = 4  # new blocks tried at most
@@ -30,7 +30,9 @@ class FunctionalGradient:
 
 
 def blocks(training: Training) -> list[Proposal]:
-    """A residual block behind every activation (at most a few places, evenly), each with its gain."""
+    """A residual block behind every activation (at most a few places, evenly), each with its gain, as far as looking
+    can be paid for.
+    """
     graph = training.graph
     made: list[Edit] = []
     for name in places(graph)[:: max(1, -(-len(places(graph)) // _PLACES))]:
@@ -41,13 +43,17 @@ def blocks(training: Training) -> list[Proposal]:
             continue
     found = []
     for edit in made:
+        price = STEP * work(edit.graph, {})
+        rows = training.afford(price)
+        if not rows:
+            break
         live = Live(copy.deepcopy(training.live.module)).apply(edit, seed=training.decisions)
-        x, y = training.probe()
+        x, y = training.probe(rows)
         with training.still(live.module) as module:
             training.engine.devices.backward(training.engine.objective(module(x), y))
             grads = [p.grad for n, p in module.named_parameters() if n not in _names(graph) and p.grad is not None]
             gain = sum(float(g.double().square().sum()) for g in grads)
-        training.charge(len(x), adds=work(live.graph, {}))
+        training.pay(len(x) * price)
         more = edit.graph.cost().parameters - graph.cost().parameters
         found.append(Proposal(f"block {edit.where}", (gain,), float(more), edit=edit))
     return found

@@ -6,6 +6,7 @@
 
 import numpy as np
 
+from depthscale.grow.policies.magnitude import Magnitude
 from depthscale.grow.policies.policy import Policy
 from depthscale.grow.training import Training
 from depthscale.grow.units import Array, Units
@@ -14,7 +15,7 @@ _PARTS = 8
 
 
 class GradientWeight:
-    """Mean over parts of (Σ g w)²."""
+    """Mean over parts of (Σ g w)²; magnitude where looking costs too much."""
 
     name = "gradient-weight"
 
@@ -23,6 +24,8 @@ class GradientWeight:
         named = dict(training.live.module.named_parameters())
         scores = {n: np.zeros(units.size(n)) for n in units.layers}
         found = training.gradients(_PARTS)
+        if not found:
+            return Magnitude()(training)
         for gradients in found:
             products = {n: (g * named[n].detach()).double() for n, g in gradients.items() if g.dim() > 1}
             for n in units.layers:

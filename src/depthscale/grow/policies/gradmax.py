@@ -14,7 +14,7 @@ from torch import Tensor
 from depthscale.graph import ops
 from depthscale.grow.policies._candidates import best_units
 from depthscale.grow.policies.policy import Policy, Proposal
-from depthscale.grow.training import Training
+from depthscale.grow.training import STEP, Training
 from depthscale.grow.units import Units
 
 _TRIED = 3  # candidates per new unit
@@ -36,9 +36,10 @@ class GradMax:
             makers, readers = units.makers(layer), units.readers(layer)
             if makers == [layer] and all(isinstance(graph[n].op, ops.Linear) for n in (*makers, *readers)):
                 pairs[layer] = readers
-        if not pairs:
+        rows = training.afford(STEP * training.row_work)
+        if not pairs or not rows:
             return {}
-        x, y = training.probe()
+        x, y = training.probe(rows)
         names = {n for layer, readers in pairs.items() for n in (graph[layer].inputs[0], *readers)}
         with training.still() as module:
             seen = module.intermediates(x, of=[*sorted(names), *graph.outputs])
@@ -46,7 +47,7 @@ class GradMax:
             loss = training.engine.objective(outs[0] if len(outs) == 1 else outs, y)
             wished = [seen[r] for readers in pairs.values() for r in readers]
             deltas = iter(torch.autograd.grad(loss, wished))
-        training.charge(len(x))
+        training.pay(len(x) * STEP * training.row_work)
         found = {}
         for layer, readers in pairs.items():
             h = seen[graph[layer].inputs[0]].detach().flatten(0, -2)  # (B, n)

@@ -1,6 +1,6 @@
 """New units at random: what the other policies have to beat."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from depthscale.grow.policies.policy import Policy, Proposal
 from depthscale.grow.training import Training
@@ -12,7 +12,7 @@ class RandomUnits:
 
     name = "random-units"
 
-    def __call__(self, training: Training, wanted: Mapping[str, int]) -> Sequence[Proposal]:  # noqa: D102
+    def __call__(self, training: Training, wanted: Mapping[str, int]) -> list[Proposal]:  # noqa: D102
         units = Units(training.graph)
         return [
             Proposal(f"{n}: units", (1.0,) * (count // units.groups(n)), units.cost(n).parameters * units.groups(n), n)

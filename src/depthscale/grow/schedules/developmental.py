@@ -11,7 +11,8 @@ import math
 from functools import partial
 
 from depthscale.graph import Graph
-from depthscale.grow.masks import keep_largest, regrow, swap
+from depthscale.grow import masks
+from depthscale.grow.masks import regrow, shares, swap
 from depthscale.grow.resize import scaled
 from depthscale.grow.schedules.schedule import Plan, Schedule, Stage, room_to_prune
 from depthscale.grow.schedules.sparse import connections_of, thin
@@ -65,28 +66,28 @@ def later(plan: Plan, number: int, of: int) -> tuple[Stage, ...]:
 
 
 def grow(training: Training, parameters: int) -> None:
-    """Make connections where the gradient is largest, up to so many parameters."""
-    wanted = connections_of(training, parameters)
-    training.masked(
-        regrow(training.live, training.gradients(rows=2 * training.engine.config.batch)[0], wanted), "regrow"
-    )
+    """Make connections where the gradient is largest (at random where it cannot be paid for), up to so many
+    parameters.
+    """
+    counts = shares(training.graph, connections_of(training, parameters))
+    training.masked(regrow(training.live, training.absent(), counts, _seed(training)), "regrow")
 
 
 def prune(training: Training, parameters: int, anew: float) -> None:
     """Prune the weakest connections beyond what is wanted, and grow a share anew where the gradient is largest."""
-    wanted = connections_of(training, parameters)
-    gradients = training.gradients(rows=2 * training.engine.config.batch)[0]
-    named = dict(training.live.module.named_parameters())
-    sizes = {n: named[n].detach().abs() for n in training.live.masks}
-    now = sum(int(m.sum()) for m in training.live.masks.values())
-    live = keep_largest(training.live, sizes, min(now, max(len(sizes), round((1 - anew) * wanted))))
-    training.masked(regrow(live, gradients, wanted), "prune and regrow")
+    counts = shares(training.graph, connections_of(training, parameters))
+    fewer = {n: max(1, round((1 - anew) * k)) for n, k in counts.items()}
+    live = masks.prune(training.live, fewer)
+    training.masked(regrow(live, training.absent(), counts, _seed(training)), "prune and regrow")
 
 
 def turn_over(training: Training, share: float) -> None:
     """Replace the weakest connections of every layer."""
-    swap(training.live, share, training.gradients(rows=2 * training.engine.config.batch)[0])
-    training.masked(training.live, "swap")
+    training.masked(swap(training.live, share, training.absent(), _seed(training)), "swap")
+
+
+def _seed(training: Training) -> int:
+    return training.seed + len(training.points)
 
 
 SCHEDULES = [

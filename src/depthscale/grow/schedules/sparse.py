@@ -2,7 +2,7 @@
 
 Mocanu et al. 2018; Evci et al. 2020: the structure of the cap with the connections of the final size, Erdős–Rényi
 densities, a share of the weakest replaced at intervals, falling along a cosine to nothing at three quarters of
-training.
+training. The gradient is that of an ordinary training batch.
 """
 
 import math
@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 
 from depthscale.graph import Graph, all_parameters
-from depthscale.grow.masks import densities, maskable, sparsify, swap
+from depthscale.grow.masks import maskable, shares, sparsify, swap
 from depthscale.grow.resize import scaled
 from depthscale.grow.schedules.schedule import Plan, Schedule, Stage, room_to_prune
 from depthscale.grow.training import Training
@@ -50,16 +50,17 @@ def connections_of(training: Training, parameters: int) -> int:
 def thin(training: Training, parameters: int) -> None:
     """Mask connections at random down to so many parameters."""
     specs = all_parameters(training.graph)
-    whole = sum(specs[n].count for n in maskable(training.graph))
-    density = connections_of(training, parameters) / whole
-    training.masked(sparsify(training.live, densities(training.graph, density), training.seed), "sparsify")
+    counts = shares(training.graph, connections_of(training, parameters))
+    wanted = {n: k / specs[n].count for n, k in counts.items()}
+    training.masked(sparsify(training.live, wanted, training.seed), "sparsify")
 
 
 def turn(training: Training, share: float, by_gradient: bool) -> None:
-    """Replace a share of the connections."""
-    gradients = training.gradients(rows=2 * training.engine.config.batch)[0] if by_gradient else None
-    swap(training.live, share, gradients, training.seed + len(training.points))
-    training.masked(training.live, "swap")
+    """Replace a share of the connections; by gradient, only where the gradient can be paid for."""
+    gradients = training.absent() if by_gradient else None
+    if gradients is not None or not by_gradient:
+        seed = training.seed + len(training.points)
+        training.masked(swap(training.live, share, gradients, seed), "swap")
 
 
 SCHEDULES = [
