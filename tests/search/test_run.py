@@ -7,13 +7,16 @@ import pytest
 import torch
 
 from depthscale import zoo
+from depthscale.build import build
 from depthscale.errors import SearchError
-from depthscale.search.evaluate import Source, TrainingEvaluator
+from depthscale.search.evaluate import Source, TrainingEvaluator, annealed, seed_of, settings
 from depthscale.search.finish import _budget
 from depthscale.search.plan import Spending
 from depthscale.search.run import search
+from depthscale.search.spaces import space as named_space
 from depthscale.search.table import is_table
 from depthscale.search.watch import Watcher
+from depthscale.train import Budget, fit
 from tests.search import fakes
 
 
@@ -150,6 +153,31 @@ def test_a_search_that_overran_leaves_less_for_the_winners(elapsed, seconds):
     assert _budget(evaluator, spending, 4, None, elapsed).seconds == pytest.approx(seconds / 4)
 
 
+@pytest.mark.parametrize("data", ["digits", "diabetes"])
+def test_several_draws_are_the_mean_of_networks_trained_alone(data):
+    source = Source(data)
+    dataset = source.load()
+    space = named_space("mlp", input_shape=dataset.input_shape, outputs=dataset.outputs)
+    draw = space.sample(np.random.default_rng(1))
+    evaluator = TrainingEvaluator(source, epochs=1, rungs=(9,), draws=2)
+    found = evaluator.begin(space, draw, seed=7).run(9)
+    own, graph = seed_of(7, space, draw), space.graph(draw.architecture)
+    config = annealed(settings(draw.decisions, dataset, own, "auto"), ema=None, budget=Budget(epochs=1))
+    # the rows come in the order of the first draw's seed for both
+    alone = [fit(build(graph, own + k), dataset, config=config, progress=False).val for k in range(2)]
+    assert found.epochs == 2
+    assert found.metrics["loss"] == pytest.approx(sum(v["loss"] for v in alone) / 2, rel=1e-3)
+    name = "accuracy" if data == "digits" else "rmse"
+    assert found.metrics[name] == pytest.approx(sum(v[name] for v in alone) / 2, abs=0.01)
+
+
+def test_a_search_whose_networks_are_drawn_several_times(tmp_path):
+    result = search(tiny, "digits", trials=3, trial_epochs=1, draws=3, baselines=("random",))
+    tried = result.of("evolution")[0].tried
+    assert "mean of 3 draws" in result.signal
+    assert all(t.outcome.epochs == 3 for t in tried if t.state == "complete")
+
+
 def test_darts_end_to_end(tmp_path):
     """The supernet's cell is trained, tested and written like any other winner."""
     options = {"width": 2, "cells": 1}
@@ -173,6 +201,8 @@ def test_darts_end_to_end(tmp_path):
         ({"strategy": "darts", "trials": 1}, "expected the space nasbench201 and data"),
         ({"strategy": "evolutoin"}, "did you mean 'evolution'"),
         ({"seeds": 0}, "at least 1 seed"),
+        ({"draws": 0, "trials": 1}, "at least 1 draw"),
+        ({"draws": 2, "budget": "5s"}, "give trials or epochs as the budget"),
         ({"trial_epochs": -1, "trials": 1}, "more than 0 epochs"),
         ({"trials": 0}, "more than 0 trials"),
         ({"resume": True, "out": "/nowhere/at/all"}, "no /nowhere"),

@@ -39,6 +39,9 @@ def search(
         float | None, typer.Option(help="Training epochs that every strategy and seed may spend.")
     ] = None,
     trial_epochs: Annotated[float | None, typer.Option(help="Epochs that a network is trained at most.")] = None,
+    draws: Annotated[
+        int, typer.Option(help="Draws of a network's weights, trained as one program; it is judged by their mean.")
+    ] = 1,
     seeds: Annotated[int, typer.Option(help="Repeat the whole search with so many seeds.")] = 1,
     baselines: Annotated[
         str, typer.Option(help="Strategies that run beside, separated by commas.")
@@ -93,6 +96,7 @@ def search(
             trials=trials,
             epochs=epochs,
             trial_epochs=trial_epochs,
+            draws=draws,
             seed=seed,
             seeds=seeds,
             baselines=_split(baselines),

@@ -17,6 +17,7 @@ from depthscale.search.table import EPOCHS, Table, load_table
 
 if TYPE_CHECKING:
     from depthscale.data import Dataset
+    from depthscale.graph import Graph
     from depthscale.train import TrainConfig, Trainer
 
 RUNGS = (1, 3, 9)
@@ -156,7 +157,9 @@ _DATASETS: dict[tuple[Any, ...], "Dataset"] = {}
 class TrainingEvaluator:
     """Trains networks: up to ``seconds`` or ``epochs`` each, in ``rungs``; scored on the validation split.
 
-    Classification is scored by accuracy (loss breaks ties), regression by minus the root mean square error.
+    Classification is scored by accuracy (loss breaks ties), regression by minus the root mean square error. With
+    several ``draws`` a network is trained from so many draws of its weights, all as one tensor program, and scored by
+    their mean: less of the score is the luck of a seed. Such a network has one rung, and a length in epochs.
     """
 
     source: Source
@@ -164,15 +167,24 @@ class TrainingEvaluator:
     epochs: float | None = None
     rungs: tuple[int, ...] = RUNGS
     device: str = "auto"
+    draws: int = 1
 
     def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise SearchError(f"expected at least 1 draw of a network's weights, got {self.draws}")
+        if self.draws > 1 and (self.epochs is None or len(self.rungs) > 1):
+            raise SearchError(
+                f"expected networks that are trained for a number of epochs where their weights are drawn {self.draws} "
+                "times, got a limit in seconds; give trials or epochs as the budget, or one draw"
+            )
         if (self.seconds is None) == (self.epochs is None):
             raise SearchError("expected how long a network is trained in seconds or in epochs, got both or neither")
 
     @property
     def signal(self) -> str:
         """Accuracy or minus the error."""
-        return f"validation {'accuracy' if self.source.load().task == 'classification' else '−rmse'}"
+        words = f"validation {'accuracy' if self.source.load().task == 'classification' else '−rmse'}"
+        return words if self.draws == 1 else f"{words}, mean of {self.draws} draws"
 
     def begin(self, space: Space, draw: Draw, seed: int) -> Evaluation:
         """A trainer of the network, its weights drawn by seed and network."""
@@ -184,6 +196,8 @@ class TrainingEvaluator:
         dataset = self.source.load()
         own = seed_of(seed, space, draw)
         config = settings(draw.decisions, dataset, own, self.device).with_(budget=self._budget(Budget, self.rungs[-1]))
+        if self.draws > 1:
+            return Evaluation(graph.cost().parameters, lambda _: mean_outcome(graph, dataset, config, self.draws))
         trainer = Trainer(build(graph, own), dataset, config, progress=False)
 
         def run(rung: int) -> Outcome:
@@ -234,6 +248,25 @@ def settings(decisions: Mapping[str, Any], dataset: "Dataset", seed: int, device
 def annealed(config: "TrainConfig", **changes: Any) -> "TrainConfig":
     """The same for a last training: one cycle of the learning rate over the budget."""
     return replace(config, schedule="onecycle", warmup=0.2, keep_best=False, **changes)
+
+
+def mean_outcome(graph: "Graph", dataset: "Dataset", config: "TrainConfig", draws: int) -> Outcome:
+    """Several draws of a network's weights trained as one ensemble; all their epochs are charged.
+
+    Their length is known, so that the rate comes down at its end. A network of which a draw diverges has failed.
+    """
+    from depthscale.train import train_ensemble
+
+    found = train_ensemble(graph, dataset, draws, config=annealed(config, ema=None))
+    if any(m.status == "interrupted" for m in found):
+        raise KeyboardInterrupt
+    epochs = draws * (config.budget.epochs or 0.0)
+    broken = sum(m.diverged for m in found)
+    if broken:
+        return Outcome(-math.inf, found.seconds, epochs, failed=f"{broken} of {draws} draws diverged")
+    vals = [dict(m.val) if "accuracy" in m.val else {**m.val, "rmse": math.sqrt(m.val["loss"])} for m in found]
+    metrics = {name: sum(v[name] for v in vals) / draws for name in vals[0]}
+    return Outcome(sum(score_of(v, dataset.task) for v in vals) / draws, found.seconds, epochs, metrics)
 
 
 def outcome_of(trainer: "Trainer", task: str) -> Outcome:

