@@ -1,11 +1,13 @@
 import numpy as np
 import optuna
 import pytest
+import torch
 
 from depthscale.errors import SearchError
 from depthscale.search.strategies import ONE_SHOT, STRATEGIES, strategy
 from depthscale.search.strategies.evolution import RegularizedEvolution
 from depthscale.search.strategies.mcts import TreeSearch
+from depthscale.search.strategies.policy import Controller
 from depthscale.search.strategies.q_learning import QLearning, Standard
 from depthscale.search.strategies.simple import LocalSearch
 from depthscale.search.strategies.surrogate import NOISE, SCALES, Surrogate
@@ -147,6 +149,39 @@ class TestQLearning:
         q.catch_up(study)
         table = q.q["x", None]
         assert table[1] - table[0] == pytest.approx(0.5, abs=0.05)
+
+
+class TestController:
+    def seen(self, sampler):
+        """A batch's worth of trials, as the sampler saw them."""
+        study = optuna.create_study(direction="maximize", sampler=sampler)
+        study.optimize(digits, n_trials=3)
+        sampler.catch_up(study)
+        return list(sampler.history)
+
+    def test_the_first_pass_is_reinforce(self):
+        """The gradient of the surrogate where nothing has moved yet is that of -advantage log p - bonus entropy."""
+        sampler = Controller(0, batch=100, entropy=0.3)
+        trial = self.seen(sampler)[0]
+        weights = [sampler.cell, *sampler.heads.values()]
+        old = [log.item() for log, _ in sampler._logs(trial)]
+        got = torch.autograd.grad(sampler._loss(trial, 0.7, old), weights)
+        plain = -sum(0.7 * log + 0.3 * entropy for log, entropy in sampler._logs(trial))
+        for a, b in zip(got, torch.autograd.grad(plain, weights), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+    @pytest.mark.parametrize(("advantage", "moved", "flat"), [(1.0, -0.5, True), (1.0, 0.5, False), (-1.0, 0.5, True)])
+    def test_what_has_gone_far_enough_is_not_pushed_on(self, advantage, moved, flat):
+        """A good action that has become e^0.5 times as likely, and a bad one e^-0.5 times, have no gradient left."""
+        sampler = Controller(0, batch=100, entropy=0.0)
+        trial = self.seen(sampler)[0]
+        old = [log.item() + moved for log, _ in sampler._logs(trial)]
+        (gradient,) = torch.autograd.grad(sampler._loss(trial, advantage, old), [sampler.cell])
+        assert bool((gradient == 0).all()) == flat
+
+    def test_numbers_out_of_range(self):
+        with pytest.raises(SearchError, match="at least 1 pass"):
+            Controller(0, passes=0)
 
 
 class TestTreeSearch:

@@ -26,8 +26,8 @@ def search(
     strategy: Annotated[
         str,
         typer.Option(
-            help="random, local, evolution, q-learning, policy, controller, mcts, progressive, predictor, screened, "
-            "tpe, gp, nsga2, darts, darts-second, darts-fair."
+            help="random, local, evolution, q-learning, policy, controller, ppo, mcts, progressive, predictor, "
+            "screened, tpe, gp, nsga2, darts, darts-second, darts-fair."
         ),
     ] = "evolution",
     budget: Annotated[

@@ -44,6 +44,7 @@ STRATEGIES: dict[str, Callable[..., "BaseSampler"]] = {
     "q-learning-shaped": _ours("q_learning", "QLearning", shaped=True),
     "policy": _ours("policy", "FactorisedPolicy"),
     "controller": _ours("policy", "Controller"),
+    "ppo": _ours("policy", "Controller", batch=10, passes=4),
     "mcts": _ours("mcts", "TreeSearch"),
     "progressive": _ours("predictor", "Progressive"),
     "predictor": _ours("predictor", "Predictor"),

@@ -1,13 +1,16 @@
 """Policy gradient: Zoph & Le 2017, "Neural architecture search with reinforcement learning".
 
 REINFORCE with a moving baseline and an entropy bonus (Williams 1992). ``FactorisedPolicy`` has one softmax per
-decision; ``Controller`` is the paper's recurrent network, an LSTM that reads the decisions made so far.
+decision; ``Controller`` is the paper's recurrent network, an LSTM that reads the decisions made so far. With several
+passes over a batch of trials its objective is clipped (Schulman et al. 2017, "Proximal policy optimization
+algorithms", equation 7), as the controller of NASNet is trained (Zoph et al. 2018).
 """
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from depthscale.errors import SearchError
 from depthscale.search.space import Domain, Value
 from depthscale.search.strategies.q_learning import Standard, bin_of, bins, value_of
 from depthscale.search.strategy import Plan, Seen, Strategy
@@ -73,13 +76,27 @@ class Controller(Strategy):
     """An LSTM that reads the decisions so far and gives the next one's distribution.
 
     ``width``: hidden units; every (decision, action) met has an embedding and every decision a read-out, made when it
-    is first met. A step is taken per ``batch`` finished trials.
+    is first met. After every ``batch`` finished trials it takes ``passes`` steps on them; where that is more than one,
+    the ratio of an action's probability to that before the first step counts within 1 ± ``clip`` only.
+
+    Raises SearchError for numbers out of range.
     """
 
     def __init__(
-        self, seed: int = 0, *, width: int = 32, rate: float = 0.02, entropy: float = 0.01, batch: int = 5
+        self,
+        seed: int = 0,
+        *,
+        width: int = 32,
+        rate: float = 0.02,
+        entropy: float = 0.01,
+        batch: int = 5,
+        passes: int = 1,
+        clip: float = 0.2,
     ) -> None:
+        if passes < 1 or not 0 < clip < 1:
+            raise SearchError(f"expected at least 1 pass and a clip between 0 and 1, got {passes} and {clip}")
         self.width, self.rate, self.entropy, self.batch = width, rate, entropy, batch
+        self.passes, self.clip = passes, clip
         super().__init__(seed)
 
     def restart(self) -> None:
@@ -147,24 +164,40 @@ class Controller(Strategy):
         self.baseline = 0.9 * self.baseline + 0.1 * reward
         if len(self.waiting) < self.batch:
             return
-        loss = sum(self._loss(s, a) for s, a in self.waiting) / len(self.waiting)
+        old = [[log.item() for log, _ in self._logs(s)] for s, _ in self.waiting]
+        for _ in range(self.passes):
+            loss = sum(self._loss(s, a, o) for (s, a), o in zip(self.waiting, old, strict=True)) / len(self.waiting)
+            self.optimiser.zero_grad()
+            loss.backward()  # type: ignore[union-attr]
+            self.optimiser.step()
         self.waiting = []
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[union-attr]
-        self.optimiser.step()
 
-    def _loss(self, seen: Seen, advantage: float) -> "torch.Tensor":
+    def _loss(self, seen: Seen, advantage: float, old: list[float]) -> "torch.Tensor":
+        """To be minimised: minus the clipped surrogate of every decision, and minus the entropy bonus.
+
+        In the first pass every ratio is 1, and its gradient is REINFORCE's, advantage ∇ log p.
+        """
         import torch
 
-        zero = torch.zeros(self.width)
-        state = self._step(self.start[0], (zero, zero))
         loss = torch.zeros(())
+        for (log, entropy), before in zip(self._logs(seen), old, strict=True):
+            ratio = (log - before).exp()
+            surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - self.clip, 1 + self.clip) * advantage)
+            loss = loss - surrogate - self.entropy * entropy
+        return loss
+
+    def _logs(self, seen: Seen) -> "list[tuple[torch.Tensor, torch.Tensor]]":
+        """Of every decision of a trial: log p of what was decided, and the entropy of its distribution."""
+        import torch
+
+        zero, found = torch.zeros(self.width), []
+        state = self._step(self.start[0], (zero, zero))
         for name, value in seen.decisions.items():
             domain = seen.domains[name]
             if not self._known(name, bins(domain)):
                 continue
             log = torch.log_softmax(self.heads[name] @ state[0], 0)
             action = bin_of(domain, value)
-            loss = loss - advantage * log[action] + self.entropy * (log.exp() * log).sum()
+            found.append((log[action], -(log.exp() * log).sum()))
             state = self._step(self.embeddings[name][action], state)
-        return loss
+        return found
