@@ -22,7 +22,9 @@ import numpy as np
 import torch
 
 from depthscale import zoo
+from depthscale.figures._growth import MARKS
 from depthscale.figures.structure_that_learns import cancer, digits
+from depthscale.grow import verdict as v
 from depthscale.grow.experiment import SCHEDULES, Rows, Setting, drawn, run_one
 from depthscale.grow.streams import run_stream
 
@@ -167,78 +169,77 @@ def read(path: Path) -> list[dict]:
     return found
 
 
-LABELS = {"static": "accuracy", "streams": "mean accuracy over all stages at the end"}
+LABELS = {"static": "accuracy", "streams": "accuracy over all stages"}
 
 
 def report(args: argparse.Namespace) -> None:
-    """Tables, verdict and picture from what has been run."""
-    from depthscale.figures.style import SERIES, picture
-    from depthscale.grow import verdict as v
-
+    """Tables, verdicts and picture from what has been run."""
     rows = read(Path(args.out or RESULTS / f"grow_{args.part}.jsonl"))
-    whole = [r for r in rows if r["share"] == 1.0]
-    names, settings_ = v.schedules_of(whole), v.settings_of(whole)
-    found = v.verdict(whole)
-    outcome = "goal reached" if found.reached else "goal not reached"
-    if found.n < v.ENOUGH:
-        outcome = f"undecided, for some setting has fewer than {v.ENOUGH} seeds so far"
+    shares = sorted({r["share"] for r in rows}, key=lambda s: (s != 1.0, -s))
+    path = RESULTS / f"grow_{args.part}.md"
     lines = [
         f"# Structure that learns: {args.part}",
         "",
         f"`python benchmarks/grow_experiment.py run --part {args.part}`, then `report --part {args.part}`. "
         "Every schedule of a setting has the same rows, training FLOPs (6 per multiply-add and row; connections that a "
-        "mask leaves out are not counted, what decisions look at is), cap on parameters, learning rate and batch; all "
-        "but fixed-large end with the same number of parameters. Test rows were never looked at before the end. "
-        f"Hyperparameters of development were chosen on other seeds (100 to 102) of digits. {machine()}",
-        "",
-        f"**Verdict** (from these numbers): {outcome}: {found.words}.",
+        "mask leaves out are not counted, what decisions look at is, and costs a tenth at most), cap on parameters, "
+        "learning rate and batch; all but fixed-large end with the same number of parameters. Test rows were never "
+        "looked at before the end. Hyperparameters of development were chosen on other seeds (100 to 102) and on "
+        f"training rows that these seeds leave. {machine()}",
         "",
     ]
-    for s in settings_:
-        lines += _table(whole, s, names, v, streams=args.part == "streams")
-    lines += _smaller(rows, settings_, names)
-    path = RESULTS / f"grow_{args.part}.md"
-    path.write_text("\n".join(lines) + "\n")
-    shares = sorted({r["share"] for r in rows})
-    figure, axes = picture(
-        min(len(shares), 2), len(settings_), width=3.3 * len(settings_), height=3.6 * min(len(shares), 2)
-    )
-    grid = np.asarray(axes, dtype=object).reshape(-1, len(settings_))
-    for a, s in zip(grid[0], settings_, strict=True):
-        for k, name in enumerate(names):
-            x, y, error = _point(whole, s, name, "parameters", 1.0)
-            a.errorbar([x], [y], yerr=[error], **_mark(name, SERIES[k % len(SERIES)]))
-        a.set_title(s)
-        a.set_xscale("log")
-        a.set_xlabel("parameters at the end")
-    for a, s in zip(grid[-1] if len(shares) > 1 else (), settings_, strict=bool(len(shares) > 1)):
-        for k, name in enumerate(names):
-            points = [_point(rows, s, name, "flops", share) for share in shares]
-            x, y, error = zip(*points, strict=True)
-            a.errorbar(x, y, yerr=error, lw=1, **(_mark(name, SERIES[k % len(SERIES)]) | {"ls": "-"}))
-        a.set_xscale("log")
-        a.set_xlabel("training FLOPs")
-    for row in grid:
-        row[0].set_ylabel(f"test {LABELS[args.part]}, %")
-    grid[0][-1].legend(fontsize=7)
-    figure.savefig(RESULTS / f"grow_{args.part}.png", dpi=110)
+    for share in shares:
+        lines += [f"**Verdict{_budget(share)}** (from these numbers): {_outcome(rows, share)}", ""]
+    for share in shares:
+        lines += _tables(rows, share, streams=args.part == "streams")
+    path.write_text("\n".join(lines).rstrip() + "\n")
+    _picture(rows, sorted(shares), args.part).savefig(RESULTS / f"grow_{args.part}.png", dpi=110)
     print(path.read_text())
 
 
-def _mark(name: str, colour: str) -> dict:
-    star = name == "developmental"
-    return {"fmt": "*" if star else "o", "color": colour, "markersize": 11 if star else 6, "label": name, "ls": ""}
+def _budget(share: float) -> str:
+    return "" if share == 1.0 else f" with {share:g} times the training FLOPs"
 
 
-def _point(rows: list[dict], setting: str, name: str, key: str, share: float) -> tuple[float, float, float]:
-    """A schedule in a setting: mean of a quantity, mean accuracy in %, its standard error; nan where it has no run."""
-    from depthscale.grow import verdict as v
+def _outcome(rows: list[dict], share: float) -> str:
+    found = v.verdict(rows, share=share)
+    outcome = "goal reached" if found.reached else "goal not reached"
+    if found.n < v.ENOUGH:
+        outcome = f"undecided, for some setting has fewer than {v.ENOUGH} seeds so far"
+    return f"{outcome}: {found.words}."
 
+
+def _picture(rows: list[dict], shares: list[float], part: str):
+    """Accuracy against size (whole budget), and against operations where several budgets were run."""
+    from depthscale.figures._growth import mark, sizes
+    from depthscale.figures.style import picture
+
+    settings_, names = v.settings_of(rows), v.schedules_of(rows)
+    height = min(len(shares), 2)
+    figure, axes = picture(height, len(settings_), width=3.3 * len(settings_), height=3.6 * height)
+    grid = np.asarray(axes, dtype=object).reshape(-1, len(settings_))
+    for k, s in enumerate(settings_):
+        sizes(grid[0][k], rows, s)
+        for name in [n for n in MARKS if n in names] if height > 1 else []:
+            points = [p for p in (_point(rows, s, name, share) for share in shares) if not np.isnan(p[1])]
+            x, y, error = zip(*points, strict=True)
+            grid[1][k].errorbar(x, y, yerr=error, **(mark(name) | {"markersize": 6, "ls": "-", "lw": 1}))
+            grid[1][k].set_xscale("log")
+            grid[1][k].set_xlabel("training FLOPs")
+    for row in grid:
+        row[0].set_ylabel(f"test {LABELS[part]}, %")
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
+    return figure
+
+
+def _point(rows: list[dict], setting: str, name: str, share: float) -> tuple[float, float, float]:
+    """A schedule at a budget: mean operations, mean accuracy in %, its standard error; nan where it has no run."""
     acc = np.array(list(v.values(rows, setting, name, share=share).values()))
     if not len(acc):
         return float("nan"), float("nan"), 0.0
-    x = float(np.mean(list(v.values(rows, setting, name, key, share).values())))
-    return x, 100 * float(acc.mean()), 100 * float(acc.std(ddof=1) / len(acc) ** 0.5) if len(acc) > 1 else 0.0
+    error = float(acc.std(ddof=1)) / len(acc) ** 0.5 if len(acc) > 1 else 0.0
+    return v.mean(rows, setting, name, "flops", share), 100 * float(acc.mean()), 100 * error
 
 
 def machine() -> str:
@@ -247,46 +248,48 @@ def machine() -> str:
     return f"{platform.machine()}, {os.cpu_count()} cores, one thread a run, torch {torch.__version__}."
 
 
-def _table(rows: list[dict], setting: str, names: list[str], v: object, *, streams: bool) -> list[str]:
+def _tables(rows: list[dict], share: float, *, streams: bool) -> list[str]:
+    """One table a setting; for parts of the budget, all settings in one."""
+    here = [r for r in rows if r["share"] == share]
+    settings_ = v.settings_of(here)
+    names = [n for n in MARKS if n in v.schedules_of(here)]
+    if share < 1.0:
+        lines = [f"## Test accuracy, %,{_budget(share)}", "",
+                 "| schedule | " + " | ".join(settings_) + " |", "|---" * (1 + len(settings_)) + "|"]  # fmt: skip
+        for name in names:
+            found = [_point(rows, s, name, share)[1:] for s in settings_]
+            cells = ["–" if np.isnan(y) else f"{y:.2f} ± {e:.2f}" for y, e in found]
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        return [*lines, ""]
+    return [line for s in settings_ for line in _table(rows, s, names, share, streams=streams)]
+
+
+def _table(rows: list[dict], setting: str, names: list[str], share: float, *, streams: bool) -> list[str]:
     more = " forgotten | learned |" if streams else ""
     lines = [
-        f"## {setting}",
+        f"## {setting}{_budget(share)}",
         "",
         f"| schedule | n | test accuracy, % |{more} parameters | at most | steps | CPU s | developmental less it |",
         "|---|---|---|" + ("---|---|" if streams else "") + "---|---|---|---|---|",
     ]
     for name in names:
-        acc = list(v.values(rows, setting, name).values())
-        if not acc:
+        n = len(v.values(rows, setting, name, share=share))
+        if not n:
             continue
-        error = np.std(acc, ddof=1) / len(acc) ** 0.5 if len(acc) > 1 else float("nan")
+        _, acc, error = _point(rows, setting, name, share)
 
         def m(key: str, name: str = name) -> float:
-            return v.mean(rows, setting, name, key)
+            return v.mean(rows, setting, name, key, share)
 
         extra = f" {100 * m('forgotten'):.2f} | {100 * m('learned'):.2f} |" if streams else ""
-        test = None if name == "developmental" else v.against(rows, setting, "developmental", name)
+        test = None if name == "developmental" else v.against(rows, setting, "developmental", name, share=share)
         words = "" if test is None else f"{100 * test.difference:+.2f} ± {100 * test.error:.2f} (p = {test.p:.2g})"
         lines.append(
-            f"| {name} | {len(acc)} | {100 * np.mean(acc):.2f} ± {100 * error:.2f} |{extra} {m('parameters'):,.0f} | "
+            f"| {name} | {n} | {acc:.2f} ± {error:.2f} |{extra} {m('parameters'):,.0f} | "
             f"{m('largest'):,.0f} | {m('steps'):,.0f} | {m('cpu_seconds'):.1f} | {words} |"
         )
-    by = v.dominators(rows, setting, "developmental")
+    by = v.dominators(rows, setting, "developmental", share=share)
     lines += ["", f"On the front: {'yes' if not by else 'no, ' + ', '.join(by) + ' is better and no larger'}.", ""]
-    return lines
-
-
-def _smaller(rows: list[dict], settings_: list[str], names: list[str]) -> list[str]:
-    """Accuracy at the other budgets that were run, beside the whole one."""
-    lines: list[str] = []
-    for share in sorted({r["share"] for r in rows} - {1.0}):
-        lines += [f"## With {share:g} of the training FLOPs: test accuracy, %", "",
-                  "| schedule | " + " | ".join(settings_) + " |", "|---" * (1 + len(settings_)) + "|"]  # fmt: skip
-        for name in names:
-            found = [_point(rows, s, name, "flops", share)[1:] for s in settings_]
-            cells = ["–" if np.isnan(y) else f"{y:.2f} ± {e:.2f}" for y, e in found]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-        lines.append("")
     return lines
 
 

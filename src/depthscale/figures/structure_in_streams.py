@@ -2,11 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from depthscale.figures._growth import MARKS, spot
 from depthscale.figures.figure import Data, Figure, Say
 from depthscale.figures.structure_that_learns import cancer, digits, judge
-from depthscale.figures.style import SERIES, picture
+from depthscale.figures.style import picture
 from depthscale.grow import verdict as v
 from depthscale.grow.experiment import Setting
 from depthscale.grow.streams import run_stream
@@ -45,13 +44,9 @@ def draw(data: Data) -> "Picture":
     settings_, names = v.settings_of(rows), v.schedules_of(rows)
     figure, axes = picture(1, len(settings_), width=4.3 * len(settings_), height=3.8)
     for a, s in zip(axes, settings_, strict=True):
-        for k, name in enumerate(names):
-            x = 100 * np.array(list(v.values(rows, s, name, "forgotten").values()))
-            y = 100 * np.array(list(v.values(rows, s, name).values()))
-            some = len(y) > 1
-            ex, ey = (z.std(ddof=1) / len(z) ** 0.5 if some else 0.0 for z in (x, y))
-            mark = {"fmt": "*", "markersize": 12} if name == "developmental" else {"fmt": "o", "markersize": 6}
-            a.errorbar([x.mean()], [y.mean()], xerr=[ex], yerr=[ey], color=SERIES[k % len(SERIES)], label=name, **mark)  # type: ignore[arg-type]
+        for name in [n for n in MARKS if n in names]:
+            x, y = ([100 * r for r in v.values(rows, s, name, key).values()] for key in ("forgotten", "accuracy"))
+            spot(a, name, x, y, sideways=True)
         a.set_title(s)
         a.set_xlabel("forgotten, points")
     axes[0].set_ylabel("accuracy over all stages at the end, %")

@@ -4,8 +4,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from depthscale.figures._growth import sizes
 from depthscale.figures.figure import Data, Figure, Say, Verdict
-from depthscale.figures.style import SERIES, picture
+from depthscale.figures.style import picture
 from depthscale.grow import verdict as v
 from depthscale.grow.experiment import SCHEDULES, Rows, Setting, drawn, run_one
 from depthscale.zoo import mlp
@@ -69,20 +70,10 @@ def judge(data: Data) -> Verdict:
 def draw(data: Data) -> "Picture":
     """Accuracy against parameters, one panel a setting."""
     rows = data["rows"]
-    settings_, names = v.settings_of(rows), v.schedules_of(rows)
+    settings_ = v.settings_of(rows)
     figure, axes = picture(1, len(settings_), width=4.6 * len(settings_), height=3.8)
     for a, s in zip(axes, settings_, strict=True):
-        for k, name in enumerate(names):
-            found = 100 * np.array(list(v.values(rows, s, name).values()))
-            error = found.std(ddof=1) / len(found) ** 0.5 if len(found) > 1 else 0.0
-            mark = {"fmt": "*", "markersize": 12} if name == "developmental" else {"fmt": "o", "markersize": 6}
-            size = v.mean(rows, s, name, "parameters")
-            colour = SERIES[k % len(SERIES)]
-            style = {"color": colour, "label": name, **mark}
-            a.errorbar([size], [found.mean()], yerr=[error], **style)  # type: ignore[arg-type]
-        a.set_title(s)
-        a.set_xscale("log")
-        a.set_xlabel("parameters at the end")
+        sizes(a, rows, s)
     axes[0].set_ylabel("test accuracy, % (± standard error)")
     axes[-1].legend(fontsize=7.5)
     return figure

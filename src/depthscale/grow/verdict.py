@@ -47,9 +47,11 @@ def values(rows: Sequence[Row], setting: str, name: str, key: str = "accuracy", 
     return found
 
 
-def against(rows: Sequence[Row], setting: str, name: str, other: str, key: str = "accuracy") -> Against | None:
+def against(
+    rows: Sequence[Row], setting: str, name: str, other: str, key: str = "accuracy", share: float = 1.0
+) -> Against | None:
     """The paired comparison over the seeds that both have; None for fewer than two."""
-    a, b = values(rows, setting, name, key), values(rows, setting, other, key)
+    a, b = values(rows, setting, name, key, share), values(rows, setting, other, key, share)
     seeds = sorted(a.keys() & b.keys())
     if len(seeds) < 2:
         return None
@@ -73,21 +75,21 @@ def schedules_of(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(r["schedule"] for r in rows))
 
 
-def mean(rows: Sequence[Row], setting: str, name: str, key: str = "accuracy") -> float:
+def mean(rows: Sequence[Row], setting: str, name: str, key: str = "accuracy", share: float = 1.0) -> float:
     """The mean over seeds; nan for none."""
-    found = list(values(rows, setting, name, key).values())
+    found = list(values(rows, setting, name, key, share).values())
     return float(np.mean(found)) if found else math.nan
 
 
-def dominators(rows: Sequence[Row], setting: str, name: str, size: str = "parameters") -> list[str]:
+def dominators(rows: Sequence[Row], setting: str, name: str, size: str = "parameters", share: float = 1.0) -> list[str]:
     """Schedules that are no larger and better beyond chance: who has none is on the front."""
-    own = mean(rows, setting, name, size)
+    own = mean(rows, setting, name, size, share)
     found = []
     for other in schedules_of(rows):
-        if other == name or math.isnan(mean(rows, setting, other)):
+        if other == name or math.isnan(mean(rows, setting, other, share=share)):
             continue
-        test = against(rows, setting, name, other)
-        if mean(rows, setting, other, size) <= CLOSE * own and test is not None and test.behind:
+        test = against(rows, setting, name, other, share=share)
+        if mean(rows, setting, other, size, share) <= CLOSE * own and test is not None and test.behind:
             found.append(other)
     return found
 
@@ -128,14 +130,14 @@ class Verdict:
         )
 
 
-def verdict(rows: Sequence[Row], name: str = "developmental") -> Verdict:
-    """The verdict on a schedule."""
-    settings = settings_of(rows)
-    front = tuple(s for s in settings if not dominators(rows, s, name))
+def verdict(rows: Sequence[Row], name: str = "developmental", share: float = 1.0) -> Verdict:
+    """The verdict on a schedule at one share of the budget."""
+    settings = settings_of([r for r in rows if r["share"] == share])
+    front = tuple(s for s in settings if not dominators(rows, s, name, share=share))
     ahead = {}
     counts = []
     for s in settings:
-        tests = {r: against(rows, s, name, r) for r in RIVALS}
+        tests = {r: against(rows, s, name, r, share=share) for r in RIVALS}
         ahead[s] = tuple(r for r, t in tests.items() if t is not None and t.ahead)
         counts.append(min((t.n if t is not None else 0 for t in tests.values()), default=0))
     return Verdict(tuple(settings), front, ahead, min(counts, default=0))
