@@ -210,10 +210,10 @@ def test_what_would_break_a_network_is_refused():
     first, second = (n.name for n in mlp.nodes if isinstance(n.op, ops.Activation))
     with pytest.raises(GraphError, match="change the shape of the output"):
         bypass(mlp, "head.linear1")
-    with pytest.raises(GraphError, match="expected a sum"):
+    with pytest.raises(GraphError, match="expected a sum or a concatenation"):
         drop_branch(mlp, first, mlp.inputs[0])
     add = next(n for n in res.nodes if isinstance(n.op, ops.Add))
-    with pytest.raises(GraphError, match="which .* sums"):
+    with pytest.raises(GraphError, match="which .* joins"):
         drop_branch(res, add.name, res.outputs[0])
     net = Builder()
     x = net.input(4)

@@ -7,14 +7,18 @@ leave the function as it is. ``bypass``, ``drop_branch`` and ``rewire`` change i
 output or cut one off from the data.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from depthscale.errors import GraphError
-from depthscale.graph import Graph, Node, edit, laws, ops
+from depthscale.graph import Graph, Node, Op, edit, laws, ops
+from depthscale.grow.edits import changes
 from depthscale.grow.live import Edit, Source
+from depthscale.grow.spaces import Spaces
 
 _UNCHANGED = ("relu", "identity", "threshold", "relu6", "hardtanh")  # φ(φ(x)) = φ(x)
 
@@ -158,38 +162,58 @@ def bypass(graph: Graph, name: str) -> Edit:
 
 
 def drop_branch(graph: Graph, join: str, branch: str) -> Edit:
-    """The edit that takes what arrives from node ``branch`` out of a sum: a residual block without its branch is gone.
+    """The edit that takes what arrives from node ``branch`` out of a sum or a concatenation.
 
-    Raises GraphError for a node that is no sum, or is not fed by ``branch``, and where nothing would be left.
+    A residual block without its branch is gone. Whatever reads a concatenation, through other concatenations,
+    normalisation or flattening, gets narrower by what went: the network computes what it computed if nobody read that.
+    Raises GraphError for a node that is neither, or is not fed by ``branch``, where nothing would be left, and where
+    what comes out of a concatenation cannot be narrower (the reason is said).
     """
     node = graph[join]
-    if not isinstance(node.op, ops.Add):
-        raise GraphError(f"expected a sum to take a branch out of, got {join!r}, which is {type(node.op).__name__}")
+    if not isinstance(node.op, ops.Add | ops.Concat):
+        raise GraphError(
+            f"expected a sum or a concatenation to take a branch out of, got {join!r}, which is "
+            f"{type(node.op).__name__}"
+        )
     if branch not in node.inputs:
-        raise GraphError(f"expected one of {', '.join(node.inputs)}, which {join!r} sums, got {branch!r}")
+        raise GraphError(f"expected one of {', '.join(node.inputs)}, which {join!r} joins, got {branch!r}")
     left = tuple(i for i in node.inputs if i != branch)
     if not left:
         raise GraphError(f"nothing would be left of {join!r} without {branch!r}; keep one of its branches")
-    if len(left) > 1:
-        nodes = tuple(replace(n, inputs=left) if n.name == join else n for n in graph.nodes)
-        return Edit(
-            "drop", f"{branch} of {join}", checked(graph, edit.prune(Graph(nodes, graph.outputs, graph.inputs)))
-        )
+    op, sources = (None, {}) if isinstance(node.op, ops.Add) else _narrower(graph, join, branch)
+    alone = left[0] if len(left) == 1 else join
 
     def new(source: str) -> str:
-        return left[0] if source == join else source
+        return alone if source == join else source
 
-    nodes = tuple(replace(n, inputs=tuple(map(new, n.inputs))) for n in graph.nodes if n.name != join)
-    outputs = tuple(map(new, graph.outputs))
-    return Edit("drop", f"{branch} of {join}", checked(graph, edit.prune(Graph(nodes, outputs, graph.inputs))))
+    nodes = []
+    for n in graph.nodes:
+        if n.name != join:
+            nodes.append(Node(n.name, n.op if op is None else op(n), tuple(map(new, n.inputs))))
+        elif alone == join:
+            nodes.append(replace(n, inputs=left))
+    smaller = edit.prune(Graph(tuple(nodes), tuple(map(new, graph.outputs)), graph.inputs))
+    return Edit("drop", f"{branch} of {join}", checked(graph, smaller), sources)
+
+
+def _narrower(graph: Graph, join: str, branch: str) -> tuple[Callable[[Node], Op], dict[str, Source]]:
+    """What becomes of whoever reads a concatenation that does without one of its inputs."""
+    spaces = Spaces(graph, (join, branch))
+    space = spaces.space(spaces.part)
+    why = space.locked or ", ".join(f"they are summed with those of {n}" for n in space.makers[:1])
+    if why:
+        raise GraphError(f"the units that {join!r} has from {branch!r} cannot be left out: {why}")
+    return changes(spaces, spaces.root(spaces.part), np.zeros(0, dtype=np.intp))
 
 
 def branches(graph: Graph) -> list[tuple[str, str]]:
-    """(sum, branch) of every branch that can be dropped with all others, and the data's way to the outputs, kept."""
+    """(sum or concatenation, branch) of every branch that can be dropped with all others, and the data's way to the
+    outputs, kept.
+    """
     found = []
     for node in graph.nodes:
-        if isinstance(node.op, ops.Add):
-            for source in node.inputs:
+        if isinstance(node.op, ops.Add | ops.Concat):
+            for source in dict.fromkeys(node.inputs):
                 try:
                     smaller = drop_branch(graph, node.name, source).graph
                 except GraphError:

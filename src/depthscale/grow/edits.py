@@ -7,7 +7,7 @@ for units that nobody heard. All work on the whole space of units that a layer s
 concatenations, normalisation over batch, layer or groups, and convolutions in groups.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from depthscale.errors import GraphError
-from depthscale.graph import Graph, Node, edit, ops
+from depthscale.graph import Graph, Node, Op, edit, ops
 from depthscale.grow.live import Edit, Source, Take
 from depthscale.grow.spaces import Index, Label, Spaces
 
@@ -163,10 +163,28 @@ def _resized(
     rows: Mapping[str, Tensor] | None = None,
     zero: bool = True,
 ) -> Edit:
-    """The units of a space become those at ``index``; a unit that is there k times counts a k-th where it is read."""
+    op, sources = changes(spaces, at, index, tilt=tilt, rows=rows, zero=zero)
+    where = f"{layer}: {spaces.space(at).size} → {len(index)} units"
+    return Edit(kind, where, edit.map_ops(spaces.graph, op), sources)
+
+
+def changes(
+    spaces: Spaces,
+    at: int,
+    index: Index,
+    *,
+    tilt: float = 0.0,
+    rows: Mapping[str, Tensor] | None = None,
+    zero: bool = True,
+) -> tuple[Callable[[Node], Op], dict[str, Source]]:
+    """The new op of every node, and where parameters come from, when the units of a space become those at ``index``.
+
+    A unit that is there k times counts a k-th where it is read.
+    """
     graph, space = spaces.graph, spaces.space(at)
     counts = np.bincount(index[index >= 0], minlength=space.size)
-    copies = np.where(index >= 0, counts[index], 1).astype(np.float64)
+    copies = np.ones(max(len(index), 1))
+    copies[: len(index)] = np.where(index >= 0, counts[index], 1)
     takes: dict[str, list[Take]] = {}
 
     def own(node: str, label: Label) -> None:
@@ -197,6 +215,4 @@ def _resized(
             return replace(node.op, out_channels=n, groups=n)
         return node.op
 
-    new = edit.map_ops(graph, op)
-    sources = {name: Source(tuple(found)) for name, found in takes.items()}
-    return Edit(kind, f"{layer}: {space.size} → {len(index)} units", new, sources)
+    return op, {name: Source(tuple(found)) for name, found in takes.items()}

@@ -45,10 +45,15 @@ class Space:
 
 
 class Spaces:
-    """The spaces of a graph; ``of(node)`` is what a layer puts out, ``read`` and ``kept`` label parameters' axes."""
+    """The spaces of a graph; ``of(node)`` is what a layer puts out, ``read`` and ``kept`` label parameters' axes.
 
-    def __init__(self, graph: Graph) -> None:
+    ``apart``, (a concatenation, one of its inputs), gives what comes from that input a space of its own from there on,
+    whose number is then ``part``: who reads it there, and whether it could be left out.
+    """
+
+    def __init__(self, graph: Graph, apart: tuple[str, str] | None = None) -> None:
         self.graph, self.shapes = graph, graph.shapes()
+        self._apart, self.part = apart, -1
         self._parent: list[int] = []
         self._spaces: list[Space] = []
         self.read: dict[str, Label] = {}  # reader -> the label of its input axis
@@ -154,6 +159,14 @@ class Spaces:
         if maker is not None:
             self.made[maker] = len(self._parent) - 1
         return ((len(self._parent) - 1, 1),)
+
+    def own_part(self, join: str, source: str, label: Label, axis: int) -> Label:
+        """The label of an input of a concatenation: its own, or that of the part which is looked at apart."""
+        if self._apart != (join, source):
+            return label
+        if self.part < 0:
+            self.part = self.new(self.shapes[source][axis])[0][0]
+        return ((self.part, 1),)
 
     def root(self, at: int) -> int:
         """The number that a space goes by."""
@@ -313,6 +326,7 @@ def _(op: ops.Concat, spaces: Spaces, node: Node, inputs: Sequence[Labels]) -> L
     for k in range(len(inputs[0])):
         here = [x[k] for x in inputs]
         if k == axis:
+            here = [spaces.own_part(node.name, i, x, k) for x, i in zip(here, node.inputs, strict=True)]
             whole = [x or spaces.new(spaces.shapes[i][k]) for x, i in zip(here, node.inputs, strict=True)]
             for x, label in zip(here, whole, strict=True):
                 if not x:  # stands for units that are not ours, so that places behind it are right
