@@ -16,6 +16,22 @@ class Op:
     arity: ClassVar[tuple[int, int | None]] = (1, 1)  # fewest and most inputs; None: any number
     commutative: ClassVar[bool] = False  # the order of inputs does not matter
 
+    def __init_subclass__(cls) -> None:
+        # ops are what caches are keyed by, and hashing one is a walk through all that it holds: once is enough
+        super().__init_subclass__()
+        cls.__hash__ = Op._kept_hash  # type: ignore[method-assign]
+
+    def _kept_hash(self) -> int:
+        known: int | None = self.__dict__.get("_hash")
+        if known is None:
+            known = hash((type(self), *[getattr(self, f.name) for f in fields(self)]))
+            object.__setattr__(self, "_hash", known)
+        return known
+
+    def __getstate__(self) -> dict[str, object]:
+        """The fields alone: text has another hash in another process."""
+        return {k: v for k, v in self.__dict__.items() if k != "_hash"}
+
     @property
     def inputs_wanted(self) -> tuple[int, int | None]:
         """Fewest and most inputs that this op takes (None: no limit)."""

@@ -26,6 +26,7 @@ from depthscale.theory.moments import (
     ends_of,
     modulated,
     parts_shape,
+    standard,
     state,
     stationary,
     type_squares,
@@ -84,22 +85,8 @@ def _power(op: ops.Activation) -> tuple[Callable[[Array], Array], Callable[[Arra
     return f, lambda x: p * f(x) / np.where(np.abs(x) < 1e-30, 1e-30, x)
 
 
-def standard(x: State) -> tuple[float, float, Array]:
-    """Mean, variance and the correlations by class of a state without parts; classes of no variance agree.
-
-    Where edges are told apart, of the state with their size divided out.
-    """
-    x = stationary(x)
-    m, v = float(x.mean), max(x.length - float(x.mean) ** 2, 0.0)
-    if v <= 1e-14 * x.length or v == 0:
-        return m, 0.0, np.ones_like(x.q)
-    rho = np.minimum(np.maximum((x.q - m * m) / v, -1.0), 1.0)
-    rho.ravel()[x.frame.own] = 1.0  # a view: rho is a new array, in order
-    return m, v, rho
-
-
 def _check_finite(act: Activation, values: Array, m: float, v: float) -> None:
-    if not np.all(np.isfinite(values)):
+    if not np.isfinite(values).all():
         raise TheoryError(
             f"{act} of a Gaussian of mean {m:.3g} and variance {v:.3g} has no finite second moment; keep its input "
             "bounded or away from the singularity."

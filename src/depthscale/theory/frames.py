@@ -75,11 +75,24 @@ class Frame:
     def __init__(self, axes: Axes) -> None:
         self.axes = axes
         self.shape = tuple(a.classes for a in axes)
+        self.sizes = tuple(a.n for a in axes)
+        self.size = math.prod(self.sizes)
+        self.part_axis = next((i for i, a in enumerate(axes) if a.parts), None)
+        self.typed = any(a.edge for a in axes)
+        self.edge_shape = tuple(a.classes if a.edge else 1 for a in axes)
 
     @kept
     def same(self) -> Array:
         """An average over entries with themselves: (classes,)."""
         return product([agreeing(a) for a in self.axes]).ravel()
+
+    @kept
+    def two_inputs(self) -> Array | None:
+        """An average over pairs of inputs (axis 0) at one entry of all else; None where there are no two to tell."""
+        if not self.axes or self.axes[0].n == 1 or self.axes[0].parts:
+            return None
+        last = np.arange(self.axes[0].classes) == self.axes[0].classes - 1
+        return product([last * 1.0, *[agreeing(a) for a in self.axes[1:]]]).ravel()
 
     @kept
     def pairs(self) -> Array:
@@ -101,6 +114,17 @@ class Frame:
     def edge_ends(self) -> Ends:
         """The types of the ends of every pair, for values by type on the axes that tell edges apart."""
         return ends(self.axes, self.edged)
+
+    @kept
+    def edge_pairs(self) -> Array:
+        """Takes s_i s_j, for values s by type on the axes that tell edges apart, to classes: (types², classes)."""
+        n = math.prod(self.types)
+        out = np.zeros((n * n, math.prod(self.edge_shape)))
+        one, two, ways = self.edge_ends
+        for way in range(ways):
+            at = np.broadcast_to(one[way] * n + two[way], self.edge_shape).ravel()
+            np.add.at(out, (at, np.arange(out.shape[1])), 1 / ways)
+        return out
 
     @kept
     def edge_shares(self) -> Array:

@@ -40,7 +40,7 @@ import numpy as np
 
 from depthscale.numerics.estimate import Array
 from depthscale.theory.axes import Axis, summed
-from depthscale.theory.frames import Ends, Frame, ends, frame, split_of, type_weights
+from depthscale.theory.frames import Frame, ends, frame, split_of, type_weights
 from depthscale.theory.kept import kept
 
 Shape = tuple[int, ...]
@@ -85,29 +85,29 @@ class State:
         self.__dict__.update(axes=axes, mean=mean, q=q, spread=spread, grain=grain, law=law, kappa=kappa, gx=gx)
 
     @kept
+    def frame(self) -> Frame:
+        """What the axes fix: shapes, and the weights that averages over classes are taken with."""
+        return frame(self.axes)
+
+    @property
     def shape(self) -> Shape:
         """The tensor's shape."""
-        return tuple(a.n for a in self.axes)
+        return self.frame.sizes
 
-    @kept
+    @property
     def size(self) -> int:
         """Number of elements."""
-        return math.prod(self.shape)
+        return self.frame.size
 
-    @kept
+    @property
     def part_axis(self) -> int | None:
         """The axis that has parts, if any."""
-        return next((i for i, a in enumerate(self.axes) if a.parts), None)
+        return self.frame.part_axis
 
-    @kept
+    @property
     def typed(self) -> bool:
         """Whether an axis tells edges apart."""
-        return any(a.edge for a in self.axes)
-
-    @kept
-    def frame(self) -> Frame:
-        """The weights that averages over its classes are taken with."""
-        return frame(self.axes)
+        return self.frame.typed
 
     @kept
     def amplitude(self) -> tuple[Array, float]:
@@ -115,9 +115,14 @@ class State:
         return _amplitudes(self)
 
     @kept
-    def even(self) -> "State":
-        """See ``stationary``."""
-        return _even(self)
+    def evened(self) -> Array:
+        """q with the size of edges divided out."""
+        return np.asarray(self.q / np.maximum(self.amplitude[0], 1e-300))
+
+    @kept
+    def even(self) -> "State | None":
+        """The state with the size of edges divided out; None where there is nothing to divide out."""
+        return _even(self) if self.typed and self.length > 0 else None
 
     @kept
     def length(self) -> float:
@@ -132,17 +137,21 @@ class State:
     @kept
     def key(self) -> tuple[object, ...]:
         """What two equal states have in common, for caches."""
-        rest = tuple(None if a is None else a.tobytes() for a in (self.law, self.kappa, self.gx))
-        return (self.axes, self.mean.tobytes(), self.q.tobytes(), self.spread, self.grain, rest)
+        numbers = (self.mean, self.q, self.law, self.kappa, self.gx)
+        return (self.axes, b"|".join([b"" if a is None else a.tobytes() for a in numbers]), self.spread, self.grain)
 
     @property
     def correlation(self) -> float:
         """c: E[x x'] / q of two inputs (axis 0) at one unit; nan for a batch of one."""
-        if not self.axes or self.axes[0].n == 1 or self.axes[0].parts:
+        weights = self.frame.two_inputs
+        if weights is None or self.length <= 0:
             return math.nan
-        if self.length <= 0:
-            return math.nan
-        return float(self.q[-1].ravel() @ frame(self.axes[1:]).same) / self.length
+        return float(self.q.ravel() @ weights) / self.length
+
+    @kept
+    def standard(self) -> tuple[float, float, Array]:
+        """See ``standard``."""
+        return _standard(self)
 
     def means(self) -> Array:
         """E[x_i] E[x_j] by class, in a shape that broadcasts against q."""
@@ -175,9 +184,8 @@ class State:
         """Relative variance of the mean square of Gaussian elements with these correlations: twice the mean ρ²."""
         if self.part_axis is None:
             q, mean = self.q.ravel(), float(self.mean)
-            if self.typed and self.length > 0:  # with the size of edges divided out
-                pairs, size = self.amplitude
-                q, mean = (self.q / np.maximum(pairs, 1e-300)).ravel(), mean / size
+            if self.typed and self.length > 0:
+                q, mean = self.evened.ravel(), mean / self.amplitude[1]
             v = self.length - mean * mean
             if v <= 0:
                 return 0.0
@@ -193,8 +201,8 @@ class State:
         new = object.__new__(State)
         known = new.__dict__
         known.update(self.__dict__)
-        known.pop("key", None)
-        known.pop("even", None)
+        for what in ("key", "even", "standard"):
+            known.pop(what, None)
         known.update(fields)
         return new
 
@@ -209,7 +217,8 @@ def along_axis(values: Array, axis: int, ndim: int) -> Array:
     return np.asarray(values.reshape([-1 if i == axis else 1 for i in range(ndim)]))
 
 
-_HALF, _KEPT = np.int64(1 << 16), np.int64(~((1 << 17) - 1))
+_BITS, _NUMBERS = np.dtype(np.int64), np.dtype(np.float64)
+_HALF, _KEPT = np.array(1 << 16), np.array(~((1 << 17) - 1))
 
 
 def rounded(x: Array) -> Array:
@@ -218,11 +227,9 @@ def rounded(x: Array) -> Array:
         fraction, exponent = math.frexp(float(x))
         if fraction * 0.0 == 0.0:
             return np.asarray(math.ldexp(math.floor(fraction * 2.0**36 + 0.5), exponent - 36))
-    out = np.add(
-        x.view(np.int64), _HALF, out=np.empty(x.shape, np.int64)
-    )  # a carry goes into the exponent, as it should
-    np.bitwise_and(out, _KEPT, out=out)
-    return out.view(np.float64)
+        return x
+    out = np.add(x.view(_BITS), _HALF, order="C")  # a carry goes into the exponent, as it should
+    return np.bitwise_and(out, _KEPT, out).view(_NUMBERS)
 
 
 _ZERO = np.zeros(())
@@ -231,14 +238,16 @@ _ZERO.flags.writeable = False
 
 def state(axes: tuple[Axis, ...], q: Array, mean: Array | float = 0.0, spread: float = 0.0) -> State:
     """A State whose q is broadcast to the classes of ``axes``, rounded to 36 bits."""
-    wanted = frame(axes).shape
-    if q.shape != wanted:
-        q = np.broadcast_to(q, wanted)
+    own = frame(axes)
+    if q.shape != own.shape:
+        q = np.broadcast_to(q, own.shape)
     if type(mean) is float and mean == 0.0:
         means = _ZERO
     else:
         means = rounded(np.asarray(mean, dtype=np.float64))
-    return State(axes, means, rounded(q), spread)
+    new = State(axes, means, rounded(q), spread)
+    new.__dict__["frame"] = own
+    return new
 
 
 # --- edges: how much larger or smaller a tensor is there -----------------------------------------------------------
@@ -287,26 +296,40 @@ def _amplitudes(x: State) -> tuple[Array, float]:
     if not x.typed or x.length <= 0:
         return np.ones((1,) * x.q.ndim), 1.0
     s = np.sqrt(np.maximum(x.frame.by_type @ x.q.ravel(), 0.0) / x.length)
-    return pair_products(s, x.frame.edge_ends), float(s @ x.frame.edge_shares)
+    return pair_products(s, x.frame), float(s @ x.frame.edge_shares)
 
 
-def pair_products(s: Array, table: Ends) -> Array:
-    """s_i s_j by class, for flat values by type."""
-    both = s[table.one] * s[table.two]
-    return both[0] if table.ways == 1 else np.asarray(both.sum(axis=0) / table.ways)
+def pair_products(s: Array, of: Frame) -> Array:
+    """s_i s_j by class, for flat values by type on the axes that tell edges apart."""
+    return np.asarray(((s[:, None] * s).ravel() @ of.edge_pairs).reshape(of.edge_shape))
 
 
 def stationary(x: State) -> State:
     """x̃ = x/s: the state with the size of edges divided out."""
-    return x.even if x.typed and x.length > 0 else x
+    return x.even or x
 
 
 def _even(x: State) -> State:
-    pairs, mean = amplitudes(x)
-    y = state(x.axes, x.q / np.maximum(pairs, 1e-300), x.mean / mean)
-    even = State(x.axes, y.mean, y.q, x.spread, x.grain, x.law, x.kappa)
-    even.__dict__["even"] = even
-    return even
+    y = state(x.axes, x.evened, x.mean / x.amplitude[1])
+    y.__dict__.update(spread=x.spread, grain=x.grain, law=x.law, kappa=x.kappa, even=None)
+    return y
+
+
+def standard(x: State) -> tuple[float, float, Array]:
+    """Mean, variance and the correlations by class of a state without parts; classes of no variance agree.
+
+    Where edges are told apart, of the state with their size divided out.
+    """
+    return stationary(x).standard
+
+
+def _standard(x: State) -> tuple[float, float, Array]:
+    m, v = float(x.mean), max(x.length - float(x.mean) ** 2, 0.0)
+    if v <= 1e-14 * x.length or v == 0:
+        return m, 0.0, np.ones_like(x.q)
+    rho = np.minimum(np.maximum((x.q - m * m) / v, -1.0), 1.0)
+    rho.ravel()[x.frame.own] = 1.0  # a view: rho is a new array, in order
+    return m, v, rho
 
 
 def modulated(x: State, like: State, power: float = 1.0) -> State:
@@ -314,12 +337,15 @@ def modulated(x: State, like: State, power: float = 1.0) -> State:
     if not like.typed or like.length <= 0:
         return x
     of = like.frame
-    s = np.sqrt(np.maximum(of.by_type @ like.q.ravel(), 0.0) / like.length)
-    if power != 1.0:
-        s = s**power
+    if power == 1.0:
+        pairs, mean = amplitudes(like)
+    else:
+        s = np.sqrt(np.maximum(of.by_type @ like.q.ravel(), 0.0) / like.length) ** power
         s = s / math.sqrt(max(float((s * s) @ of.edge_shares), 1e-300))
-    y = state(x.axes, x.q * pair_products(s, of.edge_ends), x.mean * float(s @ of.edge_shares))
-    return State(x.axes, y.mean, y.q, x.spread, x.grain, x.law, x.kappa)
+        pairs, mean = pair_products(s, of), float(s @ of.edge_shares)
+    y = state(x.axes, x.q * pairs, x.mean * mean)
+    y.__dict__.update(spread=x.spread, grain=x.grain, law=x.law, kappa=x.kappa)
+    return y
 
 
 # --- patterns and averages --------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """The two rules of mean-field propagation, empty, and what it takes to write one; see ``forward`` and ``backward``."""
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -17,8 +16,7 @@ from depthscale.theory.frames import agreeing, frame, product
 from depthscale.theory.moments import Shape, State, parts_shape, state
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """What a propagation is about besides the graph: examples in a batch, and whether dropout drops and batch
     normalisation sees the batch.
     """

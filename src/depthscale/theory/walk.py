@@ -41,10 +41,10 @@ class _Cache:
         self._size = size
 
     def get(self, key: Any, compute: Callable[[], T]) -> T:
-        if key in self._table:
+        found = self._table.get(key, self)
+        if found is not self:
             self._table.move_to_end(key)
-            found: T = self._table[key]
-            return found
+            return cast(T, found)
         value = self._table[key] = compute()
         if len(self._table) > self._size:
             self._table.popitem(last=False)
