@@ -19,7 +19,7 @@ class Op:
     def __init_subclass__(cls) -> None:
         # ops are what caches are keyed by, and hashing one is a walk through all that it holds: once is enough
         super().__init_subclass__()
-        cls.__hash__ = Op._kept_hash  # type: ignore[method-assign]
+        cls.__hash__ = Op._kept_hash  # type: ignore[assignment,method-assign]
 
     def _kept_hash(self) -> int:
         known: int | None = self.__dict__.get("_hash")

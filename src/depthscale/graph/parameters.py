@@ -6,6 +6,7 @@ Names are PyTorch's (weight, bias). A bias law with a fan uses the fans of the w
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from depthscale.graph import ops
 from depthscale.graph.graph import Graph, Shape
@@ -27,7 +28,7 @@ class ParameterSpec:
         """Number of elements."""
         return math.prod(self.shape)
 
-    @property
+    @cached_property
     def moments(self) -> Moments:
         """E[w] and E[w²] of an element."""
         return self.law.moments(self.shape, self.fans)

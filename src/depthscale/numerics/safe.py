@@ -19,6 +19,8 @@ def sqrt(x: Any) -> Array:
 def arccos(c: Any) -> Array:
     """The angle in [0, π] of a cosine, with |c| a rounding error above 1 clipped; nan further out. Any shape."""
     c = np.asarray(c, dtype=np.float64)
+    if np.abs(c).max(initial=0.0) <= 1:
+        return np.asarray(np.arccos(c))
     with np.errstate(invalid="ignore"):
         return np.asarray(np.arccos(np.where(np.abs(c) < 1 + _SLACK, np.clip(c, -1.0, 1.0), np.nan)))
 

@@ -31,7 +31,7 @@ from depthscale.theory.forward_contraction import (
     weight_classes,
 )
 from depthscale.theory.moments import State, same_average
-from depthscale.theory.rules import Pulled, Setting, backward, gradient, ones_like, significant, specs_of, summed_pairs
+from depthscale.theory.rules import Pulled, Setting, backward, gradient, significant, specs_of, summed, summed_pairs
 from depthscale.theory.windows import Window, every_sums, same_sums
 
 
@@ -44,7 +44,7 @@ def _leading(x: State) -> State:
 def _bias(op: Op, xs: tuple[State, ...], g: State, channel: int) -> dict[str, float]:
     if "bias" not in specs_of(op, *xs):
         return {}
-    return {"bias": summed_pairs(g, ones_like(g), (channel,))}
+    return {"bias": summed(g.q, g.axes, (channel,))}
 
 
 def _whatever_its_length(gx: State, g: State) -> State:
@@ -130,7 +130,7 @@ def _(op: ops.Conv, setting: Setting, g: State, y: State, *xs: State) -> Pulled:
         plan = _own_conv_plan(op, g.axes, x.axes)
     q = convolve(g.q, plan.terms)
     gx = as_gaussian(gradient(plan.axes, q * g.grain if g.grain else q), g.spread)
-    bias = {"bias": summed_pairs(g, ones_like(g), (1,))} if plan.bias else {}
+    bias = {"bias": summed(g.q, g.axes, (1,))} if plan.bias else {}
     if len(xs) > 1:
         return Pulled((gx, _fed_conv(op, g, x, xs[1], plan.windows)), bias)
     square = _met(g.q[:, 0], x.q[:, 0], g.axes[0].pairs, plan.sums) / math.prod(op.kernel)
@@ -144,8 +144,8 @@ def _met(g: Array, x: Array, batch: Array, sums: list[Array]) -> float:
     else:
         for i, c in enumerate(sums, start=1):
             x = mapped(x, i, c)
-    met = (g * x).reshape(len(batch), -1)
-    return significant(float(batch @ met.sum(axis=1)), float(batch @ np.abs(met).sum(axis=1)))
+    met = batch @ (g * x).reshape(len(batch), -1), batch @ np.abs(g * x).reshape(len(batch), -1)
+    return significant(*[float(np.add.reduce(m)) for m in met])
 
 
 def _fed_conv(op: ops.Conv, g: State, x: State, weight: State, windows: list[Window]) -> State:

@@ -10,16 +10,15 @@ which for N independent entries is G (1 − 2/N) E[1/V] = G/V · (N − 2)/(N �
 networks; the faster growth with nonlinearities is in V, which only holds what the mean over the batch leaves.
 """
 
-import numpy as np
-
 from depthscale.graph import ops
 from depthscale.graph.op import Op
 from depthscale.theory.align import aligned, coarse
 from depthscale.theory.forward_elementwise import law_factor
 from depthscale.theory.forward_norm import Plan, grouped, normalise, plan
+from depthscale.theory.frames import split_of
 from depthscale.theory.index_algebra import merge, split
-from depthscale.theory.moments import State, average_pairs, centred
-from depthscale.theory.rules import Pulled, Setting, backward, gradient, ones_like, specs_of, summed_pairs
+from depthscale.theory.moments import State
+from depthscale.theory.rules import Pulled, Setting, backward, gradient, specs_of, summed, summed_pairs
 
 
 def removed(g: State, x: State, p: Plan) -> State:
@@ -28,15 +27,16 @@ def removed(g: State, x: State, p: Plan) -> State:
     g, x = aligned(g, x)
     done = normalise(x, p)
     y = done.y
-    q = centred(g.q, g.axes, p.over) if p.subtract else g.q
-    product = q * y.q if met is None or met.shape != y.q.shape else met
-    beta = average_pairs(product, g.axes, p.over)
-    same = tuple(slice(0, a.same) if i not in p.over else slice(None) for i, a in enumerate(g.axes))
-    along = np.zeros_like(q)
-    along[same] = (beta * y.q)[same]
+    parted = split_of(g.axes, p.over)
+    q, along = parted.matrix(g.q), parted.matrix(y.q)[parted.own]
+    if p.subtract:
+        down, up = parted.rows
+        q = q - (q @ down) @ up
+    product = q[parted.own] * along if met is None or met.shape != y.q.shape else parted.matrix(met)[parted.own]
+    beta = product @ parted.pairs
     # share: below 1 where ε counts, which leaves some of the length free
-    q = (q - along * done.share) * done.scale * done.inverse
-    return gradient(g.axes, q).marked(grain=done.beyond / done.inverse)
+    q[parted.own] -= beta[:, None] * along * done.share
+    return gradient(g.axes, parted.whole(q * done.scale * done.inverse)).marked(grain=done.beyond / done.inverse)
 
 
 def _gains(op: Op, g: State, y: State, x: State, own: tuple[int, ...]) -> tuple[State, dict[str, float]]:
@@ -47,12 +47,12 @@ def _gains(op: Op, g: State, y: State, x: State, own: tuple[int, ...]) -> tuple[
         if g.gx is None or square == 0:
             found["weight"] = summed_pairs(g, y, own)
         else:  # gx holds the output, gain and all
-            met = gradient(g.axes, g.gx / square)
-            found["weight"] = summed_pairs(met, ones_like(met), own)
+            met = g.gx if square == 1.0 else gradient(g.axes, g.gx / square).q
+            found["weight"] = summed(met, g.axes, own)
         if (mean, square) != (1.0, 1.0):
             g = g.with_q(g.q * law_factor(square, mean * mean, g, own)).marked(gx=g.gx)  # γg · y/γ
     if "bias" in specs:
-        found["bias"] = summed_pairs(gradient(g.axes, g.q), ones_like(g), own)
+        found["bias"] = summed(g.q, g.axes, own)
     return g, found
 
 

@@ -41,13 +41,18 @@ class ClosedForms:
     costly: bool = False  # many at once are better read from a table
 
 
+def _over(m: Array, value: Array) -> Array:
+    """A value that does not depend on m, in the shape that it has with m."""
+    return np.asarray(value + 0 * m if m.ndim else value)
+
+
 def _density(z: Array) -> Array:
     return np.asarray(np.exp(-0.5 * z * z) / _ROOT_2PI)
 
 
 def _standardised(q: Array, m: Array) -> Array:
     """m/√q, with the limit ±inf at q = 0 (and 0 for 0/0)."""
-    if not np.any(m):
+    if not m.any():
         return np.asarray(0 * q + m)
     with np.errstate(divide="ignore", invalid="ignore"):
         h = m / np.sqrt(q)
@@ -69,9 +74,9 @@ def linear(gain: float = 1.0) -> ClosedForms:
 
 def orthant(h: Array, c: Array) -> Array:
     """P(z1 > −h, z2 > −h) for standard Gaussians with correlation c, by Owen's T; 1/2 − arccos(c)/2π at h = 0."""
-    if not np.any(h):
+    if not h.any():
         with np.errstate(divide="ignore"):
-            return np.asarray(0.5 - np.arctan(np.sqrt((1 - c) / (1 + c))) / np.pi + 0 * h)
+            return _over(h, 0.5 - np.arctan(np.sqrt((1 - c) / (1 + c))) / np.pi)
     with np.errstate(divide="ignore"):
         ratio = np.sqrt((1 - c) / (1 + c))
     tail = np.where(h == 0, np.arctan(ratio) / (2 * np.pi), special.owens_t(h, ratio))
@@ -83,8 +88,8 @@ def _ramp_pair(q: Array, c: Array, m: Array) -> Array:
     theta = arccos(c)
     sine = np.sqrt((1 - c) * (1 + c))
     centred = (sine + (np.pi - theta) * c) / (2 * np.pi)
-    if not np.any(m):
-        return np.asarray(q * centred + 0 * m)
+    if not m.any():
+        return _over(m, q * centred)
     h = _standardised(q, m)
     # E (z1+h)₊(z2+h)₊ = (h² + c) P + 2 h φ(h) Φ(h √((1−c)/(1+c))) + √(1−c²)/2π · exp(−h²/(1+c))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

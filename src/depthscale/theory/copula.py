@@ -7,6 +7,7 @@ Gaussian, on which another function acts.
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from depthscale.numerics.estimate import Array
 
@@ -85,17 +86,24 @@ def _grid_powers() -> Array:
     return _powers(np.sin(np.linspace(-np.pi / 2, np.pi / 2, 201)))
 
 
+def runs(values: Array) -> tuple[Array, NDArray[np.intp]]:
+    """Values without immediate repetitions, and how often each of them stands there."""
+    starts = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
+    return values[starts], np.diff(starts, append=len(values))
+
+
 def sum_law(first: Array, second: Array) -> Array:
     """H of the sum of two independent elements with these laws: quantiles of the convolution, at the nodes."""
     from scipy.special import ndtr, ndtri
 
     w = _weights()[::4] / _weights()[::4].sum()
     a, b = np.sort(first), np.sort(second)
+    some, times = runs(a[::4])  # a ramp is 0 for half of them
     low, high = a[20] + b[20], a[-21] + b[-21]
     t = np.linspace(low, high, 241)
     steps = np.arange(len(b)) * 1e-12 * (high - low + 1e-300)  # where H is flat the law has an atom
-    standing = np.interp(t[:, None] - a[::4][None, :], b + steps, nodes())
-    inside = np.maximum.accumulate(ndtr(standing) @ w)
+    standing = np.interp(t[:, None] - some, b + steps, nodes())
+    inside = np.maximum.accumulate(np.repeat(ndtr(standing), times, axis=1) @ w)
     kept = np.append(True, np.diff(inside) > 0) & (inside > 1e-11) & (inside < 1 - 1e-11)
     if kept.sum() < 8:
         return np.asarray(a + b)

@@ -134,7 +134,8 @@ def channel_pairs(own: Axis, other: Axis, groups: int) -> Array:
 
 
 Maps = list[Callable[[int], Array]]
-Terms = tuple[tuple[Array, tuple[Array, ...]], ...]  # weights by channel class, and a map per spatial axis
+# weights by channel class, and a map per spatial axis (None: it changes nothing)
+Terms = tuple[tuple[Array, tuple[Array | None, ...]], ...]
 
 
 def terms_of(weights: Array, pairs: Array, maps: Maps, out: Axis) -> Terms:
@@ -148,20 +149,27 @@ def terms_of(weights: Array, pairs: Array, maps: Maps, out: Axis) -> Terms:
         index: tuple[slice | int, ...] = (slice(None), slice(None), *agreement)
         w = weights[index] * pairs
         if w.any() or not any(agreement):
-            found.append((w[: out.classes], tuple(maps[i](which) for i, which in enumerate(agreement))))
+            found.append((w[: out.classes], tuple(_unless_one(maps[i](which)) for i, which in enumerate(agreement))))
     return tuple(found)
+
+
+def _unless_one(m: Array) -> Array | None:
+    """The map, or None for the identity (kernels of one tap)."""
+    return None if m.shape[0] == m.shape[1] and np.array_equal(m, np.eye(len(m))) else m
 
 
 def convolve(q: Array, terms: Terms) -> Array:
     """Sums of q (batch, channels, *spatial) over taps and channels."""
     total: Array | None = None
     for w, maps in terms:
-        if len(maps) == 2:
-            z = maps[0] @ q @ maps[1].T
+        z = q
+        if len(maps) == 2:  # what ``mapped`` does, without its turning of axes
+            first, second = maps
+            z = z if first is None else first @ z
+            z = z if second is None else z @ second.T
         else:
-            z = q
             for i, m in enumerate(maps):
-                z = mapped(z, i + 2, m)
+                z = z if m is None else mapped(z, i + 2, m)
         z = (w @ z.reshape(*z.shape[:2], -1)).reshape(len(z), len(w), *z.shape[2:])
         total = z if total is None else total + z
     assert total is not None  # there is always the term of equal taps

@@ -100,7 +100,12 @@ def elementwise(act: Activation, x: State) -> State:
     slope of ln E φ² in ln E x².
     """
     inner = stationary(x)
-    y = _uniform(act, inner)
+    if x.part_axis is not None:
+        y = _by_parts(act, inner)
+    elif inner.law is not None and inner.kappa is not None:
+        y = _by_law(act, x, inner.law, inner.kappa)
+    else:
+        y = _uniform(act, x)
     if not x.typed:
         return y
     power = 1.0
@@ -112,10 +117,7 @@ def elementwise(act: Activation, x: State) -> State:
 
 
 def _uniform(act: Activation, x: State) -> State:
-    if x.part_axis is not None:
-        return _by_parts(act, x)
-    if x.law is not None and x.kappa is not None:
-        return _by_law(act, x, x.law, x.kappa)
+    """φ of Gaussian elements, with the size of edges divided out."""
     m, v, rho = standard(x)
     if v == 0:
         value = act(np.array([m]))
@@ -129,13 +131,12 @@ def _uniform(act: Activation, x: State) -> State:
         mean, second = float(act.mean(v, m)), float(act.second_moment(v, m))
     _check_finite(act, q, m, v)
     q[rho == 1.0] = second
-    y = state(x.axes, q, mean)
     law = act.f(m + math.sqrt(v) * copula.nodes())
-    return State(x.axes, y.mean, y.q, _spread(act, x, m, v, second), law=law, kappa=rho)
+    return state(x.axes, q, mean, _spread(act, x, m, v, second)).marked(law=law, kappa=rho)
 
 
 def _by_law(act: Activation, x: State, law: Array, kappa: Array) -> State:
-    """φ of elements H(z): φ(H(z)) with the same z."""
+    """φ of elements H(z): φ(H(z)) with the same z, with the size of edges divided out."""
     values = act.f(law)
     q = copula.pair(values, kappa)
     q[kappa >= 1.0] = copula.average(values * values)
@@ -143,8 +144,7 @@ def _by_law(act: Activation, x: State, law: Array, kappa: Array) -> State:
     second = float(q.flat[0])
     own = x.gaussian_spread
     spread = max(x.spread - own, 0.0) + own / 2 * max(copula.average(values**4) / max(second**2, 1e-300) - 1, 0.0)
-    y = state(x.axes, q, copula.average(values))
-    return State(x.axes, y.mean, y.q, spread, law=values, kappa=kappa)
+    return state(x.axes, q, copula.average(values), spread).marked(law=values, kappa=kappa)
 
 
 def _spread(act: Activation, x: State, m: float, v: float, second: float) -> float:

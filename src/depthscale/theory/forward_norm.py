@@ -54,7 +54,7 @@ class Normalised(NamedTuple):
 
     y: State
     share: float  # V / (V + ε), on average
-    scale: Array  # 1/√((V_i + ε)(V_j + ε)), broadcasts against q
+    scale: Array  # 1/√((V_i + ε)(V_j + ε)), broadcasts against q as a matrix (``Split``)
     inverse: float  # E[1/V] · E[V]: larger than 1 where V fluctuates between the groups that share one
     beyond: float  # the same without what goes with the length of a unit's own weights
 
@@ -70,7 +70,7 @@ def normalise(x: State, p: Plan) -> Normalised:
     variance = np.maximum(rows[parted.own] @ parted.same, 0.0)  # by type of the rest
     root = 1.0 / np.sqrt(variance + p.eps)
     if len(root) == 1:
-        scale = np.full((len(rows), 1), root[0] * root[0])
+        scale = (root * root)[:, None]
     else:
         scale = combined(root.reshape(parted.rest_types), parted.rest, np.multiply)
         scale = np.broadcast_to(scale, [a.classes for a in parted.rest]).reshape(-1, 1)
@@ -79,8 +79,8 @@ def normalise(x: State, p: Plan) -> Normalised:
     units = y.axes[1].n if 1 in p.over and len(y.axes) > 1 else 1
     return Normalised(
         y,
-        float((variance / (variance + p.eps)).sum() / len(variance)),
-        scale.reshape(parted.kept),
+        float(np.add.reduce(variance / (variance + p.eps)) / len(variance)),
+        scale,
         inverse_excess(excess + x.grain / units if y.length > 0 else 0.0),
         inverse_excess(excess),
     )
@@ -120,7 +120,7 @@ def _tilted(rows: Array, parted: Split) -> Array:
     into, counts, back = parted.modes
     modes = np.maximum(rows[parted.own] @ into, 0.0)  # (types, modes)
     trace = (modes @ counts)[:, None]
-    if not trace.min() > 0:
+    if not all(t > 0 for t in trace.ravel().tolist()):
         return rows
     new = modes / (1 + 2 * modes / trace)
     new = new * (trace / (new @ counts)[:, None]) - modes

@@ -33,9 +33,10 @@ def slope_agreement(outer: ops.Activation, total: State, inner: ops.Activation, 
     weights = np.exp(-(z**2) / 2)
     weights = weights / weights.sum()
     with np.errstate(all="ignore"):
-        slopes = f.derivative((phi.f(values)[:, None] + b).ravel()).reshape(len(values), len(b))
+        inner, times = copula.runs(phi.f(values))  # a ramp is 0 for half of them
+        slopes = f.derivative((inner[:, None] + b).ravel()).reshape(len(inner), len(b))
         own = phi.derivative(values)
-    first, second = slopes @ weights, slopes**2 @ weights
+    first, second = (np.repeat(m @ weights, times) for m in (slopes, slopes * slopes))
     near = _ratio(copula.average(second * own**2), copula.average(second), copula.average(own**2))
     far = _ratio(copula.average(first * own), copula.average(first), copula.average(own)) ** 2
     _, _, rho = standard(h)

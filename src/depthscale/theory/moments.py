@@ -229,7 +229,8 @@ def rounded(x: Array) -> Array:
             return np.asarray(math.ldexp(math.floor(fraction * 2.0**36 + 0.5), exponent - 36))
         return x
     out = np.add(x.view(_BITS), _HALF, order="C")  # a carry goes into the exponent, as it should
-    return np.bitwise_and(out, _KEPT, out).view(_NUMBERS)
+    np.bitwise_and(out, _KEPT, out)
+    return out.view(_NUMBERS)
 
 
 _ZERO = np.zeros(())

@@ -3,8 +3,10 @@
 The rules are in ``forward`` and ``backward``, ``walk`` folds them over a graph; here are the results.
 """
 
+import gc
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -120,7 +122,23 @@ def propagate(
     if batch < 1:
         raise GraphError(f"expected a batch of at least 1, got {batch}")
     stats = InputStats(q_input, c=c_input) if inputs is None else inputs
-    setting = Setting(batch, training)
+    with _collector_resting():
+        return _propagate(graph, stats, Setting(batch, training))
+
+
+@contextmanager
+def _collector_resting() -> Iterator[None]:
+    """Without the search for cycles, of which there are none among thousands of small objects that stay."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
+
+
+def _propagate(graph: Graph, stats: InputStats | Mapping[str, InputStats], setting: Setting) -> Propagation:
     work, parts = in_parts(graph)
     fused = fuse(work)
     states = walk_forward(work, stats, setting, fused)

@@ -28,14 +28,14 @@ class Setting(NamedTuple):
 forward: Rule[State] = Rule("forward moment", "theory/forward.py")
 
 
-def shapes_of(xs: tuple[State, ...]) -> list[Shape]:
-    """The shapes of the tensors that states describe."""
-    return [x.shape for x in xs]
-
-
 def specs_of(op: Op, *xs: State) -> Specs:
     """The parameters of an op that is fed by these."""
-    return parameters(op, *shapes_of(xs))
+    return _specs(op, *[x.shape for x in xs])
+
+
+@lru_cache(maxsize=4096)
+def _specs(op: Op, *shapes: Shape) -> Specs:
+    return parameters(op, *shapes)
 
 
 def law_classes(spec: ParameterSpec | None) -> tuple[float, float]:
@@ -87,12 +87,13 @@ def summed_pairs(a: State, b: State, keep: tuple[int, ...] = ()) -> float:
     return significant(float(met @ weights), float(np.abs(met) @ weights))
 
 
+def summed(q: Array, axes: tuple[Axis, ...], keep: tuple[int, ...] = ()) -> float:
+    """``summed_pairs`` of moments with those of a tensor of ones: Σ over all pairs of entries of E[a_i a_j]."""
+    met, weights = q.ravel(), _pair_counts(axes, keep)
+    return significant(float(met @ weights), float(np.abs(met) @ weights))
+
+
 @lru_cache(maxsize=4096)
 def _pair_counts(axes: tuple[Axis, ...], keep: tuple[int, ...]) -> Array:
     """The number of pairs in every class, where entries of the axes ``keep`` are the same one: flat."""
     return product([agreeing(a) if i in keep else a.pairs for i, a in enumerate(axes)]).ravel()
-
-
-def ones_like(x: State) -> State:
-    """The moments of a tensor of ones."""
-    return State(x.axes, np.ones_like(x.mean), np.ones_like(x.q))

@@ -103,8 +103,11 @@ def summarise(graph: Graph, rows: Sequence["Row"], gradients: Mapping[str, float
             normalised,
         )
     levels = sorted({depth[r.name] for r in layers})
+    by_level: dict[int, list["Row"]] = {d: [] for d in levels}
+    for r in layers:
+        by_level[depth[r.name]].append(r)
     energy, q, c = (
-        np.array([np.mean([getattr(r, key) for r in layers if depth[r.name] == d]) for d in levels])
+        np.array([sum(getattr(r, key) for r in some) / len(some) for some in by_level.values()])
         for key in ("energy", "q", "c")
     )
     weights = [

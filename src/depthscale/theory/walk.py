@@ -13,7 +13,7 @@ from depthscale.errors import DepthscaleError, GraphError, TheoryError
 from depthscale.graph import ops
 from depthscale.graph.graph import Graph, Node, located
 from depthscale.graph.op import Op
-from depthscale.graph.parameters import owner, parameters
+from depthscale.graph.parameters import owner
 from depthscale.numerics.estimate import Array
 from depthscale.theory.align import add_states, aligned, coarse
 from depthscale.theory.backward import backward
@@ -27,7 +27,7 @@ from depthscale.theory.index_algebra import simplify
 from depthscale.theory.inputs import InputStats
 from depthscale.theory.masks import bonus, slope_agreement
 from depthscale.theory.moments import State, same_class
-from depthscale.theory.rules import Pulled, Setting, gradient, ones_like, summed_pairs
+from depthscale.theory.rules import Pulled, Setting, gradient, specs_of, summed, summed_pairs
 
 T = TypeVar("T")
 _CACHE_SIZE = 16384
@@ -106,7 +106,13 @@ def _fused_forward(plan: Fused, x: State) -> State:
     return max_pool(x, pool_windows(plan.pool, x), act).y
 
 
-_MET = (*ops.NORMS, ops.Linear, ops.Conv)
+_WEIGHTED = (ops.Linear, ops.Conv)
+_MET = (*ops.NORMS, *_WEIGHTED)
+
+
+def _is_bent(op: Op) -> bool:
+    """Whether an op is an activation that is not an affine map."""
+    return isinstance(op, ops.Activation) and op.function not in ("identity", "affine", "neg")
 
 
 class Backward:
@@ -129,8 +135,10 @@ class Backward:
         self.chi: dict[str, float] = {}
         self.bent: dict[str, list[tuple[Any, State]]] = {}  # by sum: gradients that came through an activation
         self.extra: dict[str, State] = {}  # by activation: what is added to its output's gradient before its slope
-        # E[(g x)_i (g x)_j] at the outputs of normalisations, and whether that is only the product of the moments
-        self.met: dict[str, tuple[State, bool]] = {}
+        # at outputs of layers and normalisations: what arrives, and E[(g x)_i (g x)_j] where it is not the product
+        # of the moments
+        self.arrived: dict[str, list[tuple[State, State | None]]] = {}
+        self.bending = {n.name for n in graph.nodes if _is_bent(n.op) and n.name not in fused}
 
     def run(self) -> "Backward":
         """Pulls unit-variance gradients at the outputs back to every node."""
@@ -169,15 +177,22 @@ class Backward:
 
     def _add(self, name: str, g: State, *, only_shown: bool = False, met: State | None = None) -> None:
         flowing, shown = self.flowing.get(name), self.shown.get(name)
-        total = simplify(add_states(shown, g))
+        total = simplify(g if shown is None else add_states(shown, g))
         self.shown[name] = total
         if not only_shown:
             self.flowing[name] = total if flowing is shown else simplify(add_states(flowing, g))
-            if isinstance(self.graph[name].op, _MET):
-                plain = met is None
-                met = through(g, self.states[name], self.states[name].q) if met is None else met
-                before = self.met.get(name)
-                self.met[name] = add_states(before[0] if before else None, met), plain and (not before or before[1])
+            if isinstance(self.graph.by_name[name].op, _MET):
+                self.arrived.setdefault(name, []).append((g, met))
+
+    def _met(self, name: str) -> State | None:
+        """E[(g x)_i (g x)_j] at an output x; None where it is only the product of the moments of g and x."""
+        arrived = self.arrived.get(name, ())
+        if all(met is None for _, met in arrived):
+            return None
+        x, total = self.states[name], None
+        for g, met in arrived:
+            total = add_states(total, through(g, x, x.q) if met is None else met)
+        return total
 
     def _pull(self, node: Node, g: State) -> None:
         plan = self.fused.get(node.name)
@@ -197,7 +212,7 @@ class Backward:
             arrived = arrived if arrived.spread else arrived.marked(spread=g.spread)
             self._add(plan.root, arrived, met=self._meeting_fused(plan, g))
             pulled = Pulled((arrived,), {})
-        if isinstance(node.op, ops.Linear | ops.Conv) and "weight" in pulled.parameters:
+        if isinstance(node.op, _WEIGHTED) and "weight" in pulled.parameters:
             square = max(pulled.parameters["weight"] + self._own_direction(node, g), 0.0)
             pulled = pulled._replace(parameters={**pulled.parameters, "weight": square})
         for name, square in pulled.parameters.items():
@@ -209,32 +224,27 @@ class Backward:
 
     def _follow_shortcut(self, node: Node, pulled: Pulled) -> None:
         """Keeps what came through an activation, and adds what its slope shares with the one before (``masks``)."""
-        if self._bends(node.name) and isinstance(self.graph[node.inputs[0]].op, ops.Add) and pulled.inputs[0]:
+        nodes = self.graph.by_name
+        if node.name in self.bending and isinstance(nodes[node.inputs[0]].op, ops.Add) and pulled.inputs[0]:
             self.bent.setdefault(node.inputs[0], []).append((node.op, pulled.inputs[0]))
         for outer, g in self.bent.get(node.name, ()) if isinstance(node.op, ops.Add) else ():
             for source in node.inputs:
                 x = self.states[source]
-                if not self._bends(source) or x.part_axis is not None or x.shape != self.states[node.name].shape:
+                if source not in self.bending or x.part_axis is not None or x.shape != self.states[node.name].shape:
                     continue
-                inner, h = cast(ops.Activation, self.graph[source].op), self.states[self.graph[source].inputs[0]]
+                inner, h = cast(ops.Activation, nodes[source].op), self.states[nodes[source].inputs[0]]
                 total = self.states[node.name]
                 key = ("masks", outer, inner, total.key, h.key, x.key)
                 agreement = _cache.get(key, lambda: slope_agreement(outer, total, inner, h, x))  # noqa: B023
                 self.extra[source] = add_states(self.extra.get(source), bonus(g, h, agreement))
 
-    def _bends(self, name: str) -> bool:
-        """Whether a node is an activation on its own, not an affine map and not part of a fused expression."""
-        op = self.graph[name].op
-        plain = isinstance(op, ops.Activation) and op.function not in ("identity", "affine", "neg")
-        return plain and name not in self.fused
-
     def _meeting(self, node: Node, g: State, source: str) -> State | None:
         """E[(g x)_i (g x)_j] at the input x of an activation behind a normalisation or a layer, which need it."""
-        if not isinstance(node.op, ops.Activation) or not isinstance(self.graph[source].op, _MET):
-            return None
-        if node.op.function in ("identity", "affine", "neg"):
-            return None
         op, x = node.op, self.states[source]
+        if not isinstance(op, ops.Activation) or not isinstance(self.graph.by_name[source].op, _MET):
+            return None
+        if not _is_bent(op):
+            return None
         if averages_of(op).homogeneous and node.name not in self.fused:
             return through(g, x, self.states[node.name].q)  # x φ'(x) is φ(x)
         return _cache.get(("met", op, g.key, x.key), lambda: through(g, x, slope_times_classes(averages_of(op), x)))
@@ -251,20 +261,23 @@ class Backward:
 
     def _own_direction(self, node: Node, g: State) -> float:
         """What a weight's gradient has in excess along the weight itself, where g depends on w·x: per element."""
-        met = self.met.get(node.name)
-        xs = [self.states[i] for i in node.inputs]
-        spec = parameters(node.op, *[x.shape for x in xs]).get("weight") if len(xs) == 1 else None
-        if met is None or met[1] or spec is None or spec.moments.mean != 0 or spec.moments.mean_square == 0:
+        met = self._met(node.name) if len(node.inputs) == 1 else None
+        if met is None:
+            return 0.0
+        spec = specs_of(node.op, self.states[node.inputs[0]])["weight"]
+        mean, square = spec.moments
+        if mean != 0 or square == 0:
             return 0.0
         y = self.states[node.name]
         channel = 1 if isinstance(node.op, ops.Conv) else len(y.axes) - 1
-        together = summed_pairs(met[0], ones_like(met[0]), (channel,))
-        return (together - summed_pairs(g, y, (channel,))) / (spec.fans.fan_in**2 * spec.moments.mean_square)
+        together = summed(met.q, met.axes, (channel,))
+        return (together - summed_pairs(g, y, (channel,))) / (spec.fans.fan_in**2 * square)
 
     def _rule(self, node: Node, g: State) -> Pulled:
         y, xs = self.states[node.name], [self.states[i] for i in node.inputs]
-        if isinstance(node.op, ops.NORMS) and node.name in self.met and not self.met[node.name][1]:
-            g = g.marked(gx=_met_classes(g, self.met[node.name][0]))
+        met = self._met(node.name) if isinstance(node.op, ops.NORMS) else None
+        if met is not None:
+            g = g.marked(gx=_met_classes(g, met))
         key = ("backward", node.op, self.setting, g.key, y.key, *[x.key for x in xs])
         return _cache.get(key, lambda: backward(node.op, self.setting, g, y, *xs))
 
