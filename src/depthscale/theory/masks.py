@@ -33,8 +33,8 @@ def slope_agreement(outer: ops.Activation, total: State, inner: ops.Activation, 
     weights = np.exp(-(z**2) / 2)
     weights = weights / weights.sum()
     with np.errstate(all="ignore"):
-        inner, times = copula.runs(phi.f(values))  # a ramp is 0 for half of them
-        slopes = f.derivative((inner[:, None] + b).ravel()).reshape(len(inner), len(b))
+        some, times = copula.runs(phi.f(values))  # a ramp is 0 for half of them
+        slopes = f.derivative((some[:, None] + b).ravel()).reshape(len(some), len(b))
         own = phi.derivative(values)
     first, second = (np.repeat(m @ weights, times) for m in (slopes, slopes * slopes))
     near = _ratio(copula.average(second * own**2), copula.average(second), copula.average(own**2))

@@ -103,7 +103,7 @@ def summarise(graph: Graph, rows: Sequence["Row"], gradients: Mapping[str, float
             normalised,
         )
     levels = sorted({depth[r.name] for r in layers})
-    by_level: dict[int, list["Row"]] = {d: [] for d in levels}
+    by_level: dict[int, list[Row]] = {d: [] for d in levels}
     for r in layers:
         by_level[depth[r.name]].append(r)
     energy, q, c = (
