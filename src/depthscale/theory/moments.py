@@ -229,8 +229,8 @@ def rounded(x: Array) -> Array:
             return np.asarray(math.ldexp(math.floor(fraction * 2.0**36 + 0.5), exponent - 36))
         return x
     out = np.add(x.view(_BITS), _HALF, order="C")  # a carry goes into the exponent, as it should
-    np.bitwise_and(out, _KEPT, out)
-    return out.view(_NUMBERS)
+    kept_bits: Array = np.bitwise_and(out, _KEPT, out).view(_NUMBERS)
+    return kept_bits
 
 
 _ZERO = np.zeros(())
