@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from depthscale.build import build
 from depthscale.capture.examples import example_for
+from depthscale.capture.lazily import one_of
 from depthscale.capture.recorder import Blueprint, NotFollowed, blueprint, recording
 from depthscale.capture.trace import Capture, trace
 from depthscale.capture.transformers import hugging_face
@@ -176,33 +177,47 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 
 def _timm(name: str, shape: Shape | None, batch: int) -> Recipe:
-    timm = library("timm")
-    if not timm.is_model(name):
-        known = timm.list_models(pretrained=False)
-        raise CaptureError(f"expected the name of a timm model, got {name!r}{suggest(name, known)}")
+    make = one_of("timm", name) or _any_of_timm(name)
 
     def example(module: nn.Module) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         cfg = getattr(module, "default_cfg", None) or getattr(module, "pretrained_cfg", {})
         size = shape or tuple(cfg.get("input_size", (3, 224, 224)))
         return (noise((batch, *size)),), {}
 
-    return Recipe(lambda: timm.create_model(name, pretrained=False), example)
+    return Recipe(lambda: make(name, pretrained=False), example)
+
+
+def _any_of_timm(name: str) -> Callable[..., nn.Module]:
+    """What makes timm's models, all of which are read; raises CaptureError where this is none of them."""
+    timm = library("timm")
+    if not timm.is_model(name):
+        known = timm.list_models(pretrained=False)
+        raise CaptureError(f"expected the name of a timm model, got {name!r}{suggest(name, known)}")
+    found: Callable[..., nn.Module] = timm.create_model
+    return found
 
 
 def _torchvision(name: str, shape: Shape | None, batch: int) -> Recipe:
-    models = library("torchvision.models")
-    known = models.list_models(module=models)
-    if name not in known:
-        raise CaptureError(
-            f"expected the name of a torchvision classification model, got {name!r}{suggest(name, known)}"
-        )
+    make = one_of("torchvision", name) or _any_of_torchvision(name)
 
     def example(module: nn.Module) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
         size = 299 if name == "inception_v3" else 224
         return (noise((batch, *(shape or (3, size, size)))),), {}
 
     options = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
-    return Recipe(lambda: models.get_model(name, weights=None, **options), example)
+    return Recipe(lambda: make(name, weights=None, **options), example)
+
+
+def _any_of_torchvision(name: str) -> Callable[..., nn.Module]:
+    """What makes torchvision's models; raises CaptureError where this is no classification model."""
+    models = library("torchvision.models")
+    known = models.list_models(module=models)
+    if name not in known:
+        raise CaptureError(
+            f"expected the name of a torchvision classification model, got {name!r}{suggest(name, known)}"
+        )
+    found: Callable[..., nn.Module] = models.get_model
+    return found
 
 
 def _hugging_face(name: str, shape: Shape | None, batch: int) -> Recipe:

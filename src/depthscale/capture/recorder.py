@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from depthscale.build.sampling import draw, generator
 from depthscale.capture.algebra import Truncated, Written, affine, elementwise, mixed, plain
 from depthscale.capture.laws import read_law
+from depthscale.capture.uncompiled import uncompiled
 from depthscale.errors import CaptureError
 from depthscale.graph import Law, ParameterSpec, laws
 from depthscale.graph.laws import Fans
@@ -57,7 +58,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
+        out = args[0] if _only_writes(func, args) else func(*args, **kwargs)
         made = [t for t in tree_leaves(out) if isinstance(t, Tensor) and t.device.type == "meta"]
         if made:
             name = str(func._schema.name).rpartition("::")[2]
@@ -254,6 +255,18 @@ def _named(law: Law, t: Tensor) -> Law:
     return laws.Orthogonal(math.sqrt(law.mean_square * longer))
 
 
+_WRITES = frozenset({"normal_", "uniform_", "fill_", "zero_", "add_", "sub_", "mul_", "div_", "erfinv_", "clamp_"})
+
+
+def _only_writes(func: Any, args: Any) -> bool:
+    """Whether an operation writes numbers into a tensor without memory: nothing happens, and its kernel need not run.
+
+    Some of these kernels load a computer algebra system, for shapes that are symbolic.
+    """
+    writes = bool(args) and str(func._schema.name).rpartition("::")[2] in _WRITES
+    return writes and isinstance(args[0], Tensor) and _is_meta(args[0]) and not any(map(torch.is_tensor, args[1:]))
+
+
 def _is_meta(t: Tensor) -> bool:
     return t.device.type == "meta"
 
@@ -284,7 +297,7 @@ class Blueprint:
 def recording() -> Iterator[Recorder]:
     """What is built inside has no memory, only laws: ``blueprint(model, recorder)`` has them."""
     recorder = Recorder()
-    with torch.device("meta"), _initialisers(recorder), recorder:
+    with uncompiled(), torch.device("meta"), _initialisers(recorder), recorder:
         yield recorder
 
 

@@ -19,7 +19,28 @@ from torch.nn.modules import module as hooks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from depthscale.capture.program import Program, training
+from depthscale.capture.program import Program, training, words
+from depthscale.capture.uncompiled import uncompiled
+
+# Functions whose result is in all but its values like their first argument. Their kernels need not run without memory:
+# those of normalisation and of some activations are slow, and load a computer algebra system for symbolic shapes.
+_ALIKE = words(
+    "batch_norm layer_norm group_norm instance_norm dropout feature_dropout relu relu6 gelu silu mish elu selu celu "
+    "leaky_relu sigmoid tanh hardswish hardsigmoid hardtanh softplus softsign"
+)
+_alias = torch.ops.aten.alias.default
+
+
+def _alike(func: Any, args: Any, kwargs: Any) -> Tensor | None:
+    """What one of these makes of a tensor without memory; None where its kernel has to be asked."""
+    if not args or str(func._schema.name).rpartition("::")[2] not in _ALIKE:
+        return None
+    x = args[0]
+    plain = isinstance(x, Tensor) and x.device.type == "meta" and x.is_floating_point() and x.is_contiguous()
+    if not plain or any(isinstance(t, Tensor) and t.dtype != x.dtype for t in tree_leaves((args, kwargs))):
+        return None
+    out: Tensor = _alias(x)
+    return out
 
 
 class Tape(ProxyTorchDispatchMode):
@@ -68,7 +89,8 @@ class Tape(ProxyTorchDispatchMode):
             args, kwargs = tree_map(self._thin, (args, kwargs))
         self.depth += 1
         try:
-            out = func(*args, **kwargs)
+            out = _alike(func, args, kwargs)
+            out = func(*args, **kwargs) if out is None else out
         finally:
             self.depth -= 1
         if any(isinstance(t, Tensor) for t in tree_leaves(out)):
@@ -141,6 +163,7 @@ def _following(tape: Tape, module: nn.Module) -> Iterator[None]:
             handle.remove()
 
 
+@uncompiled()
 def record(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, train: bool = True) -> Program:
     """The program of a module on an example; raises whatever running it without memory raises."""
     tape = Tape()

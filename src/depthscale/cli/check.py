@@ -32,12 +32,13 @@ def check(
     as_json: common.Json = False,
 ) -> None:
     """Say whether a network will train: the layer responsible, the cause and the remedy, before a step is spent."""
-    from depthscale.capture.load import load
-    from depthscale.diagnose import check as examine
+    with common.settling():
+        from depthscale.capture.load import load
+        from depthscale.diagnose import check as examine
 
-    wanted = common.one_of("--inputs", inputs, INPUTS)
-    loaded = load(model, input_shape=common.shape_of(shape), weights=weights)
-    what, example, kwargs = _looked_at(loaded, live or measure, seed)
+        wanted = common.one_of("--inputs", inputs, INPUTS)
+        loaded = load(model, input_shape=common.shape_of(shape), weights=weights)
+        what, example, kwargs = _looked_at(loaded, live or measure, seed)
     found = examine(what, example, kwargs=kwargs, inputs=wanted, batch=batch, measure=measure, name=model)
     written = found.write(out) if out is not None else []
     if as_json:
