@@ -179,6 +179,13 @@ def test_kill_9_from_outside_loses_nothing_finished(tmp_path):
         ({"schedule": "grow-only", "final_parameters": 1000}, "no room to act"),
         ({"schedule": "prune-only", "final_parameters": 6000}, "no room to act"),
         ({"schedule": "rigl", "final_parameters": 6000}, "no room to act"),
+        ({"final_parameters": 3}, "biases and the like, and one connection a layer, are"),
+        ({"schedule": "lottery", "final_parameters": 3}, "one connection a layer"),
+        (
+            {"schedule": "prune-only", "final_parameters": 100},
+            "to end with 100 parameters and has 166 at its narrowest",
+        ),
+        ({"schedule": "fixed-small", "final_parameters": 60}, "has 87 at its narrowest"),
     ],
 )
 def test_what_cannot_be_used_is_said_in_one_sentence(change, words, digits):

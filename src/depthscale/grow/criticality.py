@@ -16,7 +16,7 @@ from depthscale.graph import Graph, Law, Node, Op, edit, ops
 from depthscale.grow.live import Live
 from depthscale.theory.propagate import propagate
 
-_NODES = 120  # beyond it theory takes longer than it is worth here
+NODES = 1000  # beyond it theory would take seconds at every edit
 
 
 def as_it_stands(live: Live) -> Graph:
@@ -38,7 +38,7 @@ def as_it_stands(live: Live) -> Graph:
 def criticality(live: Live) -> dict[str, float] | None:
     """q and chi1 of the network as it stands; None where theory has no answer (or the network is too large for it)."""
     graph = live.graph
-    if len(graph) > _NODES:
+    if len(graph) > NODES:
         return None
     try:
         found = propagate(as_it_stands(live))

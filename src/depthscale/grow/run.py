@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from depthscale.errors import DepthscaleError
 from depthscale.graph import Graph
 from depthscale.grow.course import follow
-from depthscale.grow.criticality import criticality
+from depthscale.grow.criticality import NODES, criticality
 from depthscale.grow.frames import frame
 from depthscale.grow.live import Step
 from depthscale.grow.policies import policy
@@ -292,6 +292,8 @@ class _Run:
             self.frames = [e["frame"] for e in self.folder.events() if e["kind"] == "stage"]
             self.watcher.note(f"{done} of {len(self.stages)} stages are finished already")
         t = self.training
+        if self.theory and len(first) > NODES:
+            self.watcher.note(f"q and chi1 are left out of the record: {len(first):,} nodes are more than {NODES:,}")
         with (
             threads(first, self.config.batch),
             borrowed_generators(t.engine.devices.device),

@@ -4,7 +4,7 @@ The network has the units of the cap but few connections at first. In a few step
 the gradient is largest (synapses in excess in the first year). Then it prunes the weakest in steps down to its final
 size, growing some anew each time (Liu et al. 2021, GraNet: regeneration keeps pruning from being final). After that a
 falling share of the weakest keeps being replaced (lifelong turnover), until the last part of the budget, in which the
-structure stands and the learning rate comes down. A change of task brings a smaller burst of the same.
+structure stands and the learning rate comes down. A change of task brings a shorter burst of the same.
 """
 
 import math
@@ -14,17 +14,17 @@ from depthscale.graph import Graph
 from depthscale.grow import masks
 from depthscale.grow.masks import regrow, shares, swap
 from depthscale.grow.resize import scaled
-from depthscale.grow.schedules.schedule import Plan, Schedule, Stage, room_to_prune
+from depthscale.grow.schedules.schedule import Plan, Schedule, Stage, room_for_connections
 from depthscale.grow.schedules.sparse import connections_of, thin
 from depthscale.grow.training import Training
 
 GROWN, PRUNED, TURNED = 0.15, 0.65, 0.80  # shares of the budget by which each phase is over
 GROWTHS, PRUNINGS, TURNOVERS = 4, 8, 8
 FIRST = 0.5  # of the final size: connections at birth
-EXCESS = 2.0  # times the final size at the peak, the cap permitting
+EXCESS = 1.3  # times the final size at the peak, the cap permitting
 ANEW = 0.3  # of the connections: grown anew at each pruning
 SHARE = 0.25  # of the connections: replaced by the first turnover
-AGAIN = 1.4  # times the final size at the peak of a later task
+AGAIN = 1.3  # times the final size at the peak of a later task
 
 
 def begins(plan: Plan, seed: int) -> Graph:
@@ -51,7 +51,7 @@ def stages(plan: Plan) -> tuple[Stage, ...]:
 
 
 def later(plan: Plan, number: int, of: int) -> tuple[Stage, ...]:
-    """A life of tasks: the first as ever; each change brings a smaller burst of growth, pruning and turnover."""
+    """A life of tasks: the first as ever; each change brings a shorter burst of growth, pruning and turnover."""
     if number == 0:
         return stages(plan)
     peak = min(plan.cap, round(AGAIN * plan.final))
@@ -98,6 +98,6 @@ SCHEDULES = [
         begins,
         stages,
         later=later,
-        room=room_to_prune,
+        room=room_for_connections,
     )
 ]

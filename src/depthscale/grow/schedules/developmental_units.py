@@ -10,7 +10,7 @@ from functools import partial
 from depthscale.graph import Graph
 from depthscale.grow.actions import grow_to, shrink_to, turn_over
 from depthscale.grow.policies import policy
-from depthscale.grow.schedules.schedule import Plan, Schedule, Stage, room_to_prune
+from depthscale.grow.schedules.schedule import Plan, Schedule, Stage, room_for_units
 
 GROWN, PRUNED, TURNED = 0.25, 0.60, 0.85  # shares of the budget by which each phase is over
 EVENTS = 4  # of growth, of pruning, of turnover
@@ -48,6 +48,6 @@ SCHEDULES = [
         begins,
         stages,
         grows=True,
-        room=room_to_prune,
+        room=room_for_units,
     )
 ]

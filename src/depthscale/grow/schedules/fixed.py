@@ -4,7 +4,7 @@ import numpy as np
 
 from depthscale.graph import Graph
 from depthscale.grow.resize import scaled
-from depthscale.grow.schedules.schedule import Plan, Schedule, Stage
+from depthscale.grow.schedules.schedule import Plan, Schedule, Stage, narrowest
 
 SPREAD = 1.0  # standard deviation of the logarithm of a random layer's width
 
@@ -37,6 +37,6 @@ def random(plan: Plan, seed: int) -> Graph:
 
 SCHEDULES = [
     Schedule("fixed-large", "the network at the size of the cap, unchanged", "baseline", large, stages),
-    Schedule("fixed-small", "the network at the final size, unchanged", "baseline", small, stages),
-    Schedule("random", "the final size with widths at random, unchanged", "baseline", random, stages),
+    Schedule("fixed-small", "the network at the final size, unchanged", "baseline", small, stages, room=narrowest),
+    Schedule("random", "the final size with widths at random, unchanged", "baseline", random, stages, room=narrowest),
 ]

@@ -11,7 +11,7 @@ from depthscale.grow.actions import shrink_to
 from depthscale.grow.masks import keep_largest, maskable
 from depthscale.grow.policies import policy
 from depthscale.grow.resize import scaled
-from depthscale.grow.schedules.schedule import Plan, Schedule, Stage, room_to_prune
+from depthscale.grow.schedules.schedule import Plan, Schedule, Stage, room_for_connections, room_for_units
 from depthscale.grow.training import Training
 
 BEGUN, PRUNED = 0.25, 0.65
@@ -88,7 +88,7 @@ SCHEDULES = [
         begins,
         stages,
         later=later,
-        room=room_to_prune,
+        room=room_for_units,
     ),
     Schedule(
         "lottery",
@@ -96,6 +96,6 @@ SCHEDULES = [
         "Frankle et al. 2020",
         begins,
         lottery,
-        room=room_to_prune,
+        room=room_for_connections,
     ),
 ]

@@ -8,10 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from depthscale.errors import DepthscaleError
-from depthscale.graph import Graph
+from depthscale.graph import Graph, all_parameters
+from depthscale.grow.actions import LEAST
 from depthscale.grow.edits import free_layers
+from depthscale.grow.masks import maskable
 from depthscale.grow.policies.policy import When
-from depthscale.grow.resize import scaled
+from depthscale.grow.resize import scaled, with_widths
+from depthscale.grow.spaces import Spaces
 from depthscale.grow.training import Training
 
 
@@ -40,6 +43,38 @@ def room_to_prune(plan: Plan) -> str:
     """Why a schedule that prunes can not, or ""."""
     if plan.final >= plan.cap:
         return f"it begins at the cap of {plan.cap:,} parameters and is to end with as many; lower --final-parameters"
+    return ""
+
+
+def room_for_units(plan: Plan) -> str:
+    """Why a schedule cannot prune whole units down to the final size, or ""."""
+    return room_to_prune(plan) or narrowest(plan, LEAST)
+
+
+def narrowest(plan: Plan, units: int = 1) -> str:
+    """Why the network cannot be of its final size with so many units a layer at least, or ""."""
+    spaces = Spaces(plan.start)
+    found = {n: spaces.space(spaces.of(n)) for n in spaces.free()}
+    least = with_widths(plan.start, {n: min(s.size, units * s.groups) for n, s in found.items()}).cost().parameters
+    if plan.final < least:
+        return (
+            f"it is to end with {plan.final:,} parameters and has {least:,} at its narrowest; raise --final-parameters"
+        )
+    return ""
+
+
+def room_for_connections(plan: Plan) -> str:
+    """Why a schedule cannot prune connections down to the final size, or ""."""
+    if why := room_to_prune(plan):
+        return why
+    graph = scaled(plan.start, plan.cap)
+    names, specs = maskable(graph), all_parameters(graph)
+    least = graph.cost().parameters - sum(specs[n].count for n in names) + len(names)
+    if plan.final < least:
+        return (
+            f"it is to end with {plan.final:,} parameters, but biases and the like, and one connection a layer, are "
+            f"{least:,} in the network of the cap; raise --final-parameters or lower --max-parameters"
+        )
     return ""
 
 

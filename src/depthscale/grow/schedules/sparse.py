@@ -12,7 +12,7 @@ from functools import partial
 from depthscale.graph import Graph, all_parameters
 from depthscale.grow.masks import maskable, shares, sparsify, swap
 from depthscale.grow.resize import scaled
-from depthscale.grow.schedules.schedule import Plan, Schedule, Stage, room_to_prune
+from depthscale.grow.schedules.schedule import Plan, Schedule, Stage, room_for_connections
 from depthscale.grow.training import Training
 
 SHARE, STOPPED, EVENTS = 0.3, 0.75, 24
@@ -65,7 +65,7 @@ def turn(training: Training, share: float, by_gradient: bool) -> None:
 
 SCHEDULES = [
     Schedule("set", "sparse; weak connections replaced at random", "Mocanu et al. 2018", begins,
-             partial(_stages, by_gradient=False), later=partial(_later, by_gradient=False), room=room_to_prune),
+             partial(_stages, by_gradient=False), later=partial(_later, by_gradient=False), room=room_for_connections),
     Schedule("rigl", "sparse; weak connections replaced by gradient", "Evci et al. 2020", begins,
-             partial(_stages, by_gradient=True), later=partial(_later, by_gradient=True), room=room_to_prune),
+             partial(_stages, by_gradient=True), later=partial(_later, by_gradient=True), room=room_for_connections),
 ]  # fmt: skip
