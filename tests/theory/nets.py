@@ -236,3 +236,14 @@ def joined_pool() -> Graph:
     joined = branches[0].then(ops.Concat(1), branches[1])
     y = joined.then(ops.MaxPool(3)).then(ops.Conv(64, 1))
     return b.graph(y, joined.then(ops.AvgPool(3)).then(ops.Conv(64, 1)))
+
+
+@net
+def gated_pool() -> Graph:
+    """Squeeze and excitation in front of a maximum over windows, and a normalisation behind it."""
+    b = Builder()
+    x = b.input(32, 12, 12).then(ops.Conv(192, (1, 1), weight=laws.LECUN)).then(ops.BatchNorm()).then(act("relu"))
+    gate = x.then(ops.Reduce("mean", (2, 3), keep=True)).then(ops.Conv(192, (1, 1), weight=laws.LECUN))
+    x = x.then(ops.Multiply(), gate.then(act("sigmoid"))).then(ops.MaxPool(2))
+    x = x.then(ops.Conv(192, (1, 1), weight=laws.LECUN)).then(ops.BatchNorm()).then(act("relu"))
+    return b.graph(x.then(ops.Conv(64, (1, 1), weight=laws.LECUN)))

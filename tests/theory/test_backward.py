@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 
 import depthscale as ds
 from depthscale import zoo
@@ -176,3 +177,61 @@ def test_masks_along_a_shortcut_agree() -> None:
     found = slope_agreement(relu, both, relu, inner, x)
     assert found[0, 0] == pytest.approx(sampled, rel=5e-3)
     assert found[1, 1] == pytest.approx(sampled**2, rel=1e-2)
+
+
+@pytest.mark.parametrize(("name", "kurtosis"), [("hardswish", 3.0), ("silu", 3.0), ("gelu", 1.8)])
+def test_slopes_around_a_depthwise_convolution_agree(name: str, kurtosis: float) -> None:
+    """E[K a² φ'(h)² ψ'(y)²]/(E φ'² E ψ'²), y = a φ̃(h) + √(1 − a²) ξ, by sampling weights, activations and the rest."""
+    from depthscale.theory.masks import depthwise_agreement
+
+    rng, taps, n = np.random.default_rng(2), 9, 1_000_000
+    f = getattr(torch.nn.functional, name)
+
+    def slopes(x: np.ndarray) -> np.ndarray:
+        x = torch.tensor(x, requires_grad=True)
+        return np.asarray(torch.autograd.grad(f(x).sum(), x)[0])
+
+    h, rest = rng.normal(size=n), rng.normal(size=n)
+    w = rng.normal(size=(n, taps)) if kurtosis == 3.0 else rng.uniform(-1, 1, size=(n, taps))
+    a = w[:, 0] / np.sqrt((w**2).sum(axis=1))
+    shown = np.asarray(f(torch.tensor(h)))
+    y = a * (shown - shown.mean()) / shown.std() + np.sqrt(1 - a * a) * rest
+    both, own, next_one = slopes(y), slopes(h), slopes(rest)
+    terms = taps * a**2 * (own * both) ** 2
+    sampled = terms.mean() / ((own**2).mean() * (next_one**2).mean())
+    error = 3 * terms.std() / math.sqrt(n) / terms.mean() + 0.01  # the law of a is matched in two moments
+    act = ops.Activation(name)
+    found = depthwise_agreement(act, act, independent((Axis(4), Axis(8)), 1.0), taps, kurtosis)
+    assert sampled > 1.02  # there is something to be seen
+    assert found[0, 0] == pytest.approx(sampled, rel=error)
+
+
+def test_masks_around_a_depthwise_convolution_do_not_agree() -> None:
+    """Of ReLUs: half of the signs of a weight favour the one slope, half the other."""
+    from depthscale.theory.masks import depthwise_agreement
+
+    relu = ops.Activation("relu")
+    found = depthwise_agreement(relu, relu, independent((Axis(4), Axis(8)), 1.0), 9, 3.0)
+    assert found[0, 0] == pytest.approx(1.0, abs=1e-3)
+
+
+def test_a_gate_in_front_of_a_maximum_may_stand_behind_it() -> None:
+    """max(s a) = s max(a) for s > 0: the same moments, and the same gradients, of both networks."""
+
+    def gated(pool_first: bool) -> Propagation:
+        b = Builder()
+        x = b.input(8, 8, 8).then(ops.Conv(32, (3, 3), 1, 1, weight=laws.LECUN)).then(ops.Activation("relu"))
+        gate = x.then(ops.Reduce("mean", (2, 3), keep=True)).then(ops.Conv(32, (1, 1)))
+        gate = gate.then(ops.Activation("sigmoid"))
+        pool = ops.MaxPool(2)
+        x = x.then(pool).then(ops.Multiply(), gate) if pool_first else x.then(ops.Multiply(), gate).then(pool)
+        return ds.propagate(b.graph(x.then(ops.Conv(16, (1, 1), weight=laws.LECUN))), batch=4)
+
+    before, behind = gated(False), gated(True)
+    for name in ("input", "conv1", "conv2", "conv3"):
+        assert before[name].q == pytest.approx(behind[name].q, rel=1e-9)
+        assert before[name].g == pytest.approx(behind[name].g, rel=1e-9)
+    # the product, which is not pooled any more, still shows the gradient of the largest of each window
+    (product,), (pool,) = ([r for r in before.rows if r.kind == kind] for kind in ("Multiply", "MaxPool"))
+    assert product.energy == pytest.approx(pool.energy, rel=1e-6)
+    assert pool.chi == pytest.approx(1.0, rel=1e-6)

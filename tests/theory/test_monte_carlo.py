@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import depthscale as ds
-from depthscale.graph import ops
-from tests.theory.nets import NETS
+from depthscale.graph import Builder, laws, ops
+from tests.theory.nets import NETS, act
 from tests.theory.simulate import simulate
 
 SEEDS, BATCH, C, FLOOR = 8, 8, 0.2, 0.015
@@ -56,6 +56,20 @@ def test_moments_agree_with_simulation(name: str) -> None:
     assert not bad, "\n".join(
         f"{n} {what}: predicted {a:.4g}, measured {b:.4g} ({o:.2f})" for o, n, what, a, b in bad[:8]
     )
+
+
+def test_normalised_branches_of_one_activation_meet_again() -> None:
+    """What is added is not Gaussian, and slopes agree: moments of values and of gradients (those of gains are not)."""
+    b = Builder()
+    x = b.input(32, 10, 10).then(ops.Conv(256, 1, weight=laws.LECUN)).then(ops.BatchNorm()).then(act("relu"))
+    other = x.then(ops.Conv(256, 1, weight=laws.LECUN)).then(ops.BatchNorm())
+    x = (x.then(ops.BatchNorm()) + other).then(act("relu"))
+    graph = b.graph(x.then(ops.Conv(64, 1, weight=laws.LECUN)))
+    p, m = ds.propagate(graph, batch=BATCH), simulate(graph, SEEDS, BATCH)
+    for row in p.rows:
+        for value, measured in ((row.q, m.q[row.name]), (row.g, m.g[row.name])):
+            noise = 3 * measured.std(ddof=1) / math.sqrt(SEEDS) / measured.mean()
+            assert value == pytest.approx(measured.mean(), rel=noise + 0.03), row.name
 
 
 def test_the_nets_use_every_op() -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from depthscale.graph import ops
 from depthscale.graph.op import Op
 from depthscale.numerics.estimate import Array
+from depthscale.theory import copula
 from depthscale.theory.align import coarse
 from depthscale.theory.axes import Axis
 from depthscale.theory.forward_elementwise import law_factor
@@ -171,7 +172,17 @@ def _(op: Op, setting: Setting, x: State) -> State:
     p = plan(op, setting, len(x.axes))
     if p is None:
         return scaled(op, x, x, (1,))
-    return scaled(op, normalise(x, p).y, x, p.own)
+    y = normalise(x, p).y
+    return scaled(op, with_law(y, x) if isinstance(op, ops.BatchNorm) else y, x, p.own)
+
+
+def with_law(y: State, x: State) -> State:
+    """y with the law of x where that is not Gaussian, centred and scaled as all of a unit's values are alike."""
+    if x.law is None or y.length <= 0:
+        return y
+    law = x.law - copula.average(x.law)
+    size = copula.average(law * law)
+    return y.marked(law=law * math.sqrt(y.length / size), kappa=x.kappa) if size > 0 else y
 
 
 @forward.register(ops.GroupNorm)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from depthscale.errors import DepthscaleError, GraphError, TheoryError
-from depthscale.graph import ops
+from depthscale.graph import laws, ops
 from depthscale.graph.graph import Graph, Node, located
 from depthscale.graph.op import Op
 from depthscale.graph.parameters import owner
@@ -25,7 +25,7 @@ from depthscale.theory.forward_pool import max_pool, pool_windows
 from depthscale.theory.fusion import Fused, averages_of_expression
 from depthscale.theory.index_algebra import simplify
 from depthscale.theory.inputs import InputStats
-from depthscale.theory.masks import bonus, slope_agreement
+from depthscale.theory.masks import bonus, depthwise_agreement, slope_agreement
 from depthscale.theory.moments import State, same_class
 from depthscale.theory.rules import Pulled, Setting, gradient, specs_of, summed, summed_pairs
 
@@ -158,7 +158,10 @@ class Backward:
                 except Exception as error:
                     raise unforeseen(error, node, [self.states[i] for i in node.inputs]) from error
         for name, parts in self.parts.items():
-            self._show_joined(name, parts)
+            if isinstance(self.graph.by_name[name].op, ops.Multiply):
+                self._show_gated(name, *parts)
+            else:
+                self._show_joined(name, parts)
         return self
 
     def _show_joined(self, pool: str, parts: tuple[str, ...]) -> None:
@@ -174,6 +177,18 @@ class Backward:
                 self.shown[node.name] = simplify(add_states(self.shown.get(node.name), joined))
         left = self.flowing[pool].length * self.flowing[pool].size
         self.chi[pool] = joined.length * joined.size / left if left > 0 else math.nan
+
+    def _show_gated(self, pool: str, inside: str, product: str) -> None:
+        """What a pool of gated channels sends to the product, past which it went."""
+        g = self.flowing.get(pool)
+        if g is None:
+            return
+        y, x = self.states[pool], self.states[product]
+        sent = backward(self.graph.by_name[inside].op, self.setting, g, y, x).inputs[0]
+        if sent is not None:
+            self.shown[product] = simplify(add_states(self.shown.get(product), sent))
+            left = g.length * g.size
+            self.chi[pool] = sent.length * sent.size / left if left > 0 else math.nan
 
     def _add(self, name: str, g: State, *, only_shown: bool = False, met: State | None = None) -> None:
         flowing, shown = self.flowing.get(name), self.shown.get(name)
@@ -229,14 +244,44 @@ class Backward:
             self.bent.setdefault(node.inputs[0], []).append((node.op, pulled.inputs[0]))
         for outer, g in self.bent.get(node.name, ()) if isinstance(node.op, ops.Add) else ():
             for source in node.inputs:
-                x = self.states[source]
-                if source not in self.bending or x.part_axis is not None or x.shape != self.states[node.name].shape:
+                x, bend = self.states[source], self._bend_behind(source)
+                if bend is None or x.part_axis is not None or x.shape != self.states[node.name].shape:
                     continue
-                inner, h = cast(ops.Activation, nodes[source].op), self.states[nodes[source].inputs[0]]
+                inner, h = cast(ops.Activation, nodes[bend].op), self.states[nodes[bend].inputs[0]]
                 total = self.states[node.name]
                 key = ("masks", outer, inner, total.key, h.key, x.key)
                 agreement = _cache.get(key, lambda: slope_agreement(outer, total, inner, h, x))  # noqa: B023
-                self.extra[source] = add_states(self.extra.get(source), bonus(g, h, agreement))
+                more: State | None = bonus(g, h, agreement)
+                if bend != source and more is not None:
+                    more = backward(nodes[source].op, self.setting, more, x, self.states[bend]).inputs[0]
+                if more is not None:
+                    self.extra[bend] = add_states(self.extra.get(bend), more)
+        if isinstance(node.op, ops.Conv) and pulled.inputs[0] is not None:
+            self._follow_channel(node, pulled.inputs[0])
+
+    def _bend_behind(self, name: str) -> str | None:
+        """The activation that a node is, or that it normalises."""
+        node = self.graph.by_name[name]
+        name = node.inputs[0] if isinstance(node.op, ops.BatchNorm) else name
+        return name if name in self.bending else None
+
+    def _follow_channel(self, node: Node, g: State) -> None:
+        """Adds what the slopes around a convolution of every channel on its own share (``masks``)."""
+        inner, users, source = self.graph.by_name.get(node.inputs[0]), self.graph.consumers[node.name], node.inputs[0]
+        op, h = cast(ops.Conv, node.op), self.states[node.inputs[0]]
+        taps = math.prod(op.kernel)
+        if source not in self.bending or op.groups != h.axes[1].n or taps < 2 or len(users) != 1 or inner is None:
+            return
+        norm = self.graph.by_name[users[0]]
+        after = self.graph.consumers[norm.name] if isinstance(norm.op, ops.BatchNorm) and self.setting.training else ()
+        if len(after) != 1 or after[0] not in self.bending:
+            return
+        outer = cast(ops.Activation, self.graph.by_name[after[0]].op)
+        before, kurtosis = self.states[inner.inputs[0]], 1.8 if isinstance(op.weight, laws.Uniform) else 3.0
+        first = cast(ops.Activation, inner.op)
+        key = ("channel", outer, first, before.key, taps, kurtosis)
+        agreement = _cache.get(key, lambda: depthwise_agreement(outer, first, before, taps, kurtosis))
+        self.extra[source] = add_states(self.extra.get(source), bonus(g, before, agreement))
 
     def _meeting(self, node: Node, g: State, source: str) -> State | None:
         """E[(g x)_i (g x)_j] at the input x of an activation behind a normalisation or a layer, which need it."""
