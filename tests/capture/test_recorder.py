@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from depthscale.capture import trace
+from depthscale.capture.laws import read_law
 from depthscale.capture.load import load
 from depthscale.capture.recorder import blueprint, recording
 from depthscale.errors import CaptureError
@@ -151,3 +152,20 @@ def test_a_module_on_meta_without_laws_says_how_to_get_them() -> None:
 
 def test_the_zoo_is_a_graph_already() -> None:
     assert load("zoo:resnet18").graph is not None
+
+
+@pytest.mark.parametrize("rows", [8, 16, 256])
+def test_rows_that_sum_to_zero_are_seen(rows: int) -> None:
+    """Standardised weights: E[w w'] = −E[w²]/(n − 1) of two of one row, however few rows there are."""
+    w = torch.randn(rows, 12, 3, 3, generator=torch.Generator().manual_seed(rows))
+    w = w - w.mean((1, 2, 3), keepdim=True)
+    law = read_law(w)
+    assert isinstance(law, laws.Measured)
+    assert law.row == pytest.approx(-float(w.square().mean()) / (12 * 9 - 1), rel=1e-4)
+
+
+def test_independent_weights_are_taken_as_independent() -> None:
+    """Five standard deviations are not met by chance: none of 600 draws."""
+    generator = torch.Generator().manual_seed(0)
+    draws = (torch.randn(rows, 20, generator=generator) for rows in (4, 8, 32) for _ in range(200))
+    assert all(getattr(read_law(w), "row", None) is None for w in draws)

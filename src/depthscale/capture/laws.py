@@ -46,8 +46,11 @@ def within_rows(x: Tensor, mean: float, square: float) -> float | None:
         return None
     n, variance = x[0].numel(), square - mean * mean
     sums = x.reshape(len(x), -1).sum(1, dtype=torch.float64) - n * mean
-    spread = float(sums.square().mean())  # n · variance if independent
-    if variance <= 0 or abs(spread / (n * variance) - 1) < 5 * math.sqrt(2 / len(x)):
+    spread = float(sums.square().mean())  # n · variance if independent: then a chi-square, over its degrees of freedom
+    if variance <= 0:
+        return None
+    width = 2 / (9 * len(x))  # its cube root is nearly Gaussian (Wilson & Hilferty 1931), also far below its mean
+    if abs((spread / (n * variance)) ** (1 / 3) - (1 - width)) < 5 * math.sqrt(width):
         return None
     return mean * mean + (spread - n * variance) / (n * (n - 1))
 
