@@ -247,3 +247,15 @@ def gated_pool() -> Graph:
     x = x.then(ops.Multiply(), gate.then(act("sigmoid"))).then(ops.MaxPool(2))
     x = x.then(ops.Conv(192, (1, 1), weight=laws.LECUN)).then(ops.BatchNorm()).then(act("relu"))
     return b.graph(x.then(ops.Conv(64, (1, 1), weight=laws.LECUN)))
+
+
+@net
+def mixture() -> Graph:
+    """x + α (y − x), which is (1 − α) x + α y, twice."""
+    b = Builder()
+    x = linear(b.input(128), 384)
+    for law in (laws.Constant(0.5), laws.Constant(0.2)):
+        y = linear(x.then(act("relu")), 384, laws.HE)
+        share = b.add(ops.Parameter((1,), law))
+        x = x + share.then(ops.Multiply(), y.then(ops.Subtract(), x))
+    return b.graph(linear(x, 128))

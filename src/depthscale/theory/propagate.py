@@ -19,6 +19,7 @@ from depthscale.theory.forward_elementwise import standard
 from depthscale.theory.frames import frame
 from depthscale.theory.fusion import fuse
 from depthscale.theory.inputs import InputStats
+from depthscale.theory.mixed import with_mixtures
 from depthscale.theory.moments import State
 from depthscale.theory.pooled import in_parts
 from depthscale.theory.rules import Setting
@@ -140,9 +141,10 @@ def _collector_resting() -> Iterator[None]:
 
 def _propagate(graph: Graph, stats: InputStats | Mapping[str, InputStats], setting: Setting) -> Propagation:
     work, parts = in_parts(graph)
+    work, mixtures = with_mixtures(work)
     fused = fuse(work)
     states = walk_forward(work, stats, setting, fused)
-    pulled = Backward(work, states, setting, fused, parts).run()
+    pulled = Backward(work, states, setting, fused, parts, mixtures).run()
     rows = tuple(_row(node, states, pulled) for node in graph.nodes)
     totals = summarise(graph, rows, pulled.parameters)
     return Propagation(rows, pulled.parameters, totals, judge(rows, totals), states, pulled.shown)

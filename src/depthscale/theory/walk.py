@@ -15,7 +15,7 @@ from depthscale.graph.graph import Graph, Node, located
 from depthscale.graph.op import Op
 from depthscale.graph.parameters import owner
 from depthscale.numerics.estimate import Array
-from depthscale.theory.align import add_states, aligned, coarse
+from depthscale.theory.align import add_states, aligned, coarse, unbroadcast
 from depthscale.theory.backward import backward
 from depthscale.theory.backward_elementwise import slope_times_classes, through, through_function
 from depthscale.theory.backward_pool import max_pool_back
@@ -26,6 +26,7 @@ from depthscale.theory.fusion import Fused, averages_of_expression
 from depthscale.theory.index_algebra import simplify
 from depthscale.theory.inputs import InputStats
 from depthscale.theory.masks import bonus, depthwise_agreement, slope_agreement
+from depthscale.theory.mixed import Mixture
 from depthscale.theory.moments import State, same_class
 from depthscale.theory.rules import Pulled, Setting, gradient, specs_of, summed, summed_pairs
 
@@ -125,9 +126,11 @@ class Backward:
         setting: Setting,
         fused: Mapping[str, Fused],
         parts: Mapping[str, tuple[str, ...]] | None = None,
+        mixtures: Mapping[str, Mixture] | None = None,
     ) -> None:
         self.graph, self.states, self.setting, self.fused = graph, states, setting, fused
         self.parts = parts or {}  # of pools of joined channels (``pooled``)
+        self.mixtures = mixtures or {}
         self.sent: dict[str, State] = {}  # by part of a pool: the gradient at its input
         self.flowing: dict[str, State] = {}  # what is passed on
         self.shown: dict[str, State] = {}  # what is reported: also gradients inside fused expressions
@@ -162,7 +165,23 @@ class Backward:
                 self._show_gated(name, *parts)
             else:
                 self._show_joined(name, parts)
+        for name, mixture in self.mixtures.items():
+            self._show_mixture(name, mixture)
         return self
+
+    def _show_mixture(self, total: str, of: Mixture) -> None:
+        """What a mixture sends to α (y − x) and y − x, past which it went, and to α by way of 1 − α."""
+        g = self.flowing.get(total)
+        if g is None:
+            return
+        product = self.states[of.product]
+        factors = self.states[of.share], self.states[of.difference]
+        sent = backward(ops.Multiply(), self.setting, g, product, *factors).inputs[1]
+        for name, more in ((of.product, unbroadcast(g, product.axes)), (of.difference, sent)):
+            if more is not None:
+                self.shown[name] = simplify(add_states(self.shown.get(name), more))
+        full = f"{owner(of.share, self.graph.by_name[of.share].op)}.weight"
+        self.parameters[full] = self.parameters.get(full, 0.0) + self.parameters.pop(f"{of.rest}.weight", 0.0)
 
     def _show_joined(self, pool: str, parts: tuple[str, ...]) -> None:
         """What a pool of joined channels sends to them, which went to each of them past the joined tensor."""
