@@ -7,7 +7,8 @@ together. Telling less apart averages classes, telling more apart copies them.
 import numpy as np
 
 from depthscale.theory.axes import Axis, joint, mapped, part_pairs, projection, refinement, summed
-from depthscale.theory.moments import State, parts_shape, state
+from depthscale.theory.frames import frame
+from depthscale.theory.moments import State, gradient, state
 
 
 def projected(x: State, i: int, to: Axis) -> State:
@@ -109,14 +110,16 @@ def _lifted(x: State, ndim: int) -> State:
 
 def common_axes(xs: tuple[State, ...]) -> tuple[Axis, ...]:
     """The axes of the broadcast of aligned states."""
+    if all(x.axes is xs[0].axes for x in xs):
+        return xs[0].axes
     return tuple(max((x.axes[i] for x in xs), key=lambda a: a.n) for i in range(len(xs[0].axes)))
 
 
 def unbroadcast(g: State, axes: tuple[Axis, ...]) -> State:
     """The gradient of a tensor with these axes from that of its broadcast: sums over what was copied."""
     extra = len(g.axes) - len(axes)
-    if extra == 0 and all(a.n == b.n for a, b in zip(axes, g.axes, strict=True)):
-        return State(g.axes, g.mean, g.q, g.spread)
+    if extra == 0 and frame(axes).sizes == g.shape:
+        return g.marked(grain=0.0, law=None, kappa=None, gx=None)
     q = g.q
     for i, axis in enumerate(g.axes):
         copied = i < extra or (axes[i - extra].n == 1 and axis.n > 1)
@@ -124,7 +127,7 @@ def unbroadcast(g: State, axes: tuple[Axis, ...]) -> State:
             q = np.expand_dims(summed(q, axis.pairs, i), i)
     q = q.reshape(q.shape[extra:])
     kept = tuple(g.axes[i + extra] if g.axes[i + extra].n == a.n else a for i, a in enumerate(axes))
-    return state(kept, q, np.zeros(parts_shape(kept)))
+    return gradient(kept, q)
 
 
 def add_states(a: State | None, b: State) -> State:
@@ -132,13 +135,10 @@ def add_states(a: State | None, b: State) -> State:
     if a is None:
         return b
     x, y = aligned(a, b)
+    axes = x.axes if x.axes == y.axes else common_axes((x, y))
     if x.spread == y.spread == 0.0:
-        return state(_common(x, y), x.q + y.q, np.zeros(parts_shape(x.axes)))
+        return gradient(axes, x.q + y.q)
     one, two = x.length * x.size, y.length * y.size
     share = one / (one + two) if one + two > 0 else 0.0
     spread = x.spread * share**2 + y.spread * (1 - share) ** 2
-    return state(_common(x, y), x.q + y.q, np.zeros(parts_shape(x.axes)), spread)
-
-
-def _common(x: State, y: State) -> tuple[Axis, ...]:
-    return x.axes if x.axes == y.axes else common_axes((x, y))
+    return gradient(axes, x.q + y.q, spread)

@@ -30,6 +30,7 @@ from depthscale.theory.forward_contraction import (
     transposed_windows,
     weight_classes,
 )
+from depthscale.theory.frames import product
 from depthscale.theory.moments import State, same_average
 from depthscale.theory.rules import Pulled, Setting, backward, gradient, significant, specs_of, summed, summed_pairs
 from depthscale.theory.windows import Window, every_sums, same_sums
@@ -96,6 +97,7 @@ class ConvPlan(NamedTuple):
     terms: Terms
     windows: list[Window]
     sums: list[Array]
+    pairs: Array | None  # where entries meet only themselves (kernels of one tap): how many pairs of each class do
     bias: bool
 
 
@@ -111,7 +113,9 @@ def _conv_plan(
     maps: Maps = [backward_taps(k, g[i], inner[i - 2]) for i, k in enumerate(carry, start=2)]
     terms = terms_of(w, channel_pairs(x[1], g[1], op.groups), maps, x[1])
     sums = [same_sums(k, g[i], x[i]) for i, k in enumerate(windows, start=2)]
-    return ConvPlan((*x[:2], *inner), terms, windows, sums, bias)
+    alone = all(c.shape[0] == c.shape[1] and not (c - np.diag(np.diag(c))).any() for c in sums)
+    pairs = product([g[0].pairs, *[np.diag(c) for c in sums]]).ravel() if alone else None
+    return ConvPlan((*x[:2], *inner), terms, windows, sums, pairs, bias)
 
 
 @lru_cache(maxsize=4096)
@@ -133,12 +137,18 @@ def _(op: ops.Conv, setting: Setting, g: State, y: State, *xs: State) -> Pulled:
     bias = {"bias": summed(g.q, g.axes, (1,))} if plan.bias else {}
     if len(xs) > 1:
         return Pulled((gx, _fed_conv(op, g, x, xs[1], plan.windows)), bias)
-    square = _met(g.q[:, 0], x.q[:, 0], g.axes[0].pairs, plan.sums) / math.prod(op.kernel)
+    square = _met(g.q[:, 0], x.q[:, 0], g.axes[0].pairs, plan.sums, plan.pairs) / math.prod(op.kernel)
     return Pulled((gx,), {"weight": square, **bias})
 
 
-def _met(g: Array, x: Array, batch: Array, sums: list[Array]) -> float:
-    """Σ over pairs of examples and of positions that meet through taps of E[g g'] E[x x']; g, x: (batch, *spatial)."""
+def _met(g: Array, x: Array, batch: Array, sums: list[Array], pairs: Array | None = None) -> float:
+    """Σ over pairs of examples and of positions that meet through taps of E[g g'] E[x x']; g, x: (batch, *spatial).
+
+    pairs: the number of them in each class, where positions meet only themselves.
+    """
+    if pairs is not None:
+        alone = (g * x).ravel()
+        return significant(float(alone @ pairs), float(np.abs(alone) @ pairs))
     if len(sums) == 2:
         x = sums[0] @ x @ sums[1].T
     else:

@@ -19,6 +19,7 @@ from depthscale.theory.axes import REACH, Axis, joint, mapped
 from depthscale.theory.backward_layout import along_back
 from depthscale.theory.forward_elementwise import standard
 from depthscale.theory.forward_pool import (
+    Windows,
     max_pool,
     meetings,
     pool_windows,
@@ -29,7 +30,7 @@ from depthscale.theory.forward_pool import (
 )
 from depthscale.theory.moments import State, amplitudes, same_class, state, stationary
 from depthscale.theory.rules import Pulled, Setting, backward, gradient
-from depthscale.theory.windows import Window, backward_map, linear_sums
+from depthscale.theory.windows import backward_map, linear_sums
 
 
 @backward.register(ops.AvgPool)
@@ -53,7 +54,7 @@ def _(op: ops.MaxPool, setting: Setting, g: State, y: State, x: State) -> Pulled
     return Pulled((max_pool_back(g, x, pool_windows(op, x), None),), {})
 
 
-def max_pool_back(g: State, x: State, windows: list[Window], act: Activation | None, *, times_x: bool = False) -> State:
+def max_pool_back(g: State, x: State, windows: Windows, act: Activation | None, *, times_x: bool = False) -> State:
     """The gradient at the input of a max pool of x, or of act(x), in which case it is that of x.
 
     ``times_x`` gives E[(g x)_i (g x)_j] instead.

@@ -21,7 +21,8 @@ def nodes() -> Array:
 
 
 @lru_cache(maxsize=1)
-def _weights() -> Array:
+def weights() -> Array:
+    """The weights of averages over the nodes: (Z,)."""
     w = np.exp(-(nodes() ** 2) / 2)
     return np.asarray(w / w.sum())
 
@@ -34,12 +35,12 @@ def _basis() -> Array:
     out[0], out[1] = 1.0, z
     for n in range(1, _ORDER - 1):
         out[n + 1] = (z * out[n] - np.sqrt(n) * out[n - 1]) / np.sqrt(n + 1)
-    return np.asarray(out * _weights())
+    return np.asarray(out * weights())
 
 
 def average(values: Array) -> float:
     """E of a function sampled at the nodes."""
-    return float(values @ _weights())
+    return float(values @ weights())
 
 
 def squares(values: Array) -> tuple[Array, float]:
@@ -88,22 +89,25 @@ def _grid_powers() -> Array:
 
 def runs(values: Array) -> tuple[Array, NDArray[np.intp]]:
     """Values without immediate repetitions, and how often each of them stands there."""
-    starts = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
-    return values[starts], np.diff(starts, append=len(values))
+    starts = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
+    return values[starts], np.concatenate([starts[1:], [len(values)]]) - starts
 
 
 def sum_law(first: Array, second: Array) -> Array:
     """H of the sum of two independent elements with these laws: quantiles of the convolution, at the nodes."""
     from scipy.special import ndtr, ndtri
 
-    w = _weights()[::4] / _weights()[::4].sum()
+    w = weights()[::4] / weights()[::4].sum()
     a, b = np.sort(first), np.sort(second)
     some, times = runs(a[::4])  # a ramp is 0 for half of them
     low, high = a[20] + b[20], a[-21] + b[-21]
     t = np.linspace(low, high, 241)
     steps = np.arange(len(b)) * 1e-12 * (high - low + 1e-300)  # where H is flat the law has an atom
-    standing = np.interp(t[:, None] - some, b + steps, nodes())
-    inside = np.maximum.accumulate(np.repeat(ndtr(standing), times, axis=1) @ w)
+    x, b = t[:, None] - some, b + steps
+    free = (x > b[0]) & (x < b[-1])  # elsewhere the second is surely above or below
+    below = np.where(x < b[-1], ndtr(nodes()[0]), ndtr(nodes()[-1]))
+    below[free] = ndtr(np.interp(x[free], b, nodes()))
+    inside = np.maximum.accumulate(np.repeat(below, times, axis=1) @ w)
     kept = np.append(True, np.diff(inside) > 0) & (inside > 1e-11) & (inside < 1 - 1e-11)
     if kept.sum() < 8:
         return np.asarray(a + b)

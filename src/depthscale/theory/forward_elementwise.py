@@ -260,18 +260,18 @@ def total(signs: tuple[float, ...], xs: tuple[State, ...], cross: dict[tuple[int
     """Σ ± x_k. ``cross`` holds E[x_k x_l] by class where the two are not independent."""
     parts = aligned(*xs)
     axes = common_axes(parts)
-    q: Array = np.zeros((1,) * len(axes))
-    mean: Array = np.zeros(())
+    q, mean = np.asarray(0.0), np.asarray(0.0)
     length = variance = 0.0
     for k, (sign, x) in enumerate(zip(signs, parts, strict=True)):
-        q = q + x.q
+        q = x.q if k == 0 else q + x.q
         mean = mean + sign * x.mean
         variance += x.spread * x.length**2
         for j in range(k):
             pair = cross.get((j, k)) if cross else None
-            product = mean_products(parts[j], x) if pair is None else 2 * pair
-            q = q + signs[j] * sign * product
-    y = state(axes, q, np.broadcast_to(mean, parts_shape(axes)))
+            if pair is not None or (parts[j].mean.any() and x.mean.any()):
+                product = mean_products(parts[j], x) if pair is None else 2 * pair
+                q = q + signs[j] * sign * product
+    y = state(axes, q, mean if mean.shape == parts_shape(axes) else np.broadcast_to(mean, parts_shape(axes)))
     length = y.length
     y = y.marked(spread=variance / length**2 if length > 0 else 0.0)
     return y if cross else _with_law(y, signs, xs)

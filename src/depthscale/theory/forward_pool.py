@@ -1,6 +1,7 @@
 """Forward rules of pooling and reductions: averages by counts of pairs, maxima by order statistics."""
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,8 @@ from depthscale.theory.moments import (
 from depthscale.theory.rules import Setting, forward
 from depthscale.theory.windows import Window, forward_map, linear_sums, tap_index
 
+Windows = tuple[Window, ...]
+
 
 @forward.register(ops.AvgPool)
 def _(op: ops.AvgPool, setting: Setting, x: State) -> State:
@@ -52,17 +55,17 @@ def _(op: ops.MaxPool, setting: Setting, x: State) -> State:
     return max_pool(x, pool_windows(op, x), None).y
 
 
-def pool_windows(op: ops.MaxPool | ops.AdaptivePool, x: State) -> list[Window]:
+def pool_windows(op: ops.MaxPool | ops.AdaptivePool, x: State) -> Windows:
     """The window of every spatial axis; an adaptive pool's are taken alike, as large as the largest."""
     out = infer(op, x.shape)[2:]
     if isinstance(op, ops.MaxPool):
         rows = zip(x.shape[2:], out, op.kernel, op.stride, op.padding, strict=True)
-        return [Window(*row) for row in rows]
-    windows = []
+        return tuple(Window(*row) for row in rows)
+    windows: list[Window] = []
     for n, m in zip(x.shape[2:], out, strict=True):
         size = -(-n // m)
         windows.append(Window(n, m, size, max(1, (n - size) // max(m - 1, 1)) if m > 1 else 1))
-    return windows
+    return tuple(windows)
 
 
 def reduced_axes(axes: Ints, ndim: int) -> tuple[int, ...]:
@@ -159,17 +162,18 @@ def _law_of_max(
     return _Law(copula.pair(shaped, kappa), copula.average(shaped), kappa, inputs)
 
 
-def pooled_axes(x: State, windows: list[Window]) -> tuple[Axis, ...]:
+def pooled_axes(x: State, windows: Windows) -> tuple[Axis, ...]:
     """The axes of a pooled tensor."""
     inner = [Axis(w.out, REACH, edge=a.edge or w.padding > 0) for w, a in zip(windows, x.axes[2:], strict=True)]
     return (*x.axes[:2], *inner)
 
 
-def window_size(windows: list[Window]) -> float:
+def window_size(windows: Windows) -> float:
     """Entries in a window, on average over positions."""
     return math.prod(float((tap_index(w) < w.n).sum()) / w.out for w in windows)
 
 
+@lru_cache(maxsize=1024)
 def type_shares(window: Window, out: Axis, axis: Axis) -> Array:
     """Of the entries in windows of each type, the share of each type of entry: (types of out, types of axis)."""
     index = tap_index(window)
@@ -180,7 +184,8 @@ def type_shares(window: Window, out: Axis, axis: Axis) -> Array:
     return np.asarray(counts / counts.sum(axis=1, keepdims=True))
 
 
-def meetings(x: State, windows: list[Window], axes: tuple[Axis, ...]) -> tuple[Array, Array]:
+@lru_cache(maxsize=64)  # by identity: forward and backward rules ask for the same ones
+def meetings(x: State, windows: Windows, axes: tuple[Axis, ...]) -> tuple[Array, Array]:
     """E[x x'] for one entry that two windows share, and how many they share, by class of windows."""
     matched, shared = x.q, np.ones((1,) * x.q.ndim)
     for i, w in enumerate(windows, start=2):
@@ -194,7 +199,8 @@ def meetings(x: State, windows: list[Window], axes: tuple[Axis, ...]) -> tuple[A
     return matched, np.broadcast_to(shared, matched.shape)
 
 
-def max_pool(x: State, windows: list[Window], act: Activation | None) -> Pooled:
+@lru_cache(maxsize=64)  # by identity: forward and backward rules ask for the same ones
+def max_pool(x: State, windows: Windows, act: Activation | None) -> Pooled:
     """Maxima over windows of x, or of act(x) for a monotone act: max act(x) = act(max x)."""
     x = without_parts(x)
     axes, n, every = pooled_axes(x, windows), window_size(windows), x.q

@@ -78,6 +78,7 @@ class Frame:
         self.sizes = tuple(a.n for a in axes)
         self.size = math.prod(self.sizes)
         self.part_axis = next((i for i, a in enumerate(axes) if a.parts), None)
+        self.parts = () if self.part_axis is None else (len(axes[self.part_axis].parts),)  # the shape of a mean
         self.typed = any(a.edge for a in axes)
         self.edge_shape = tuple(a.classes if a.edge else 1 for a in axes)
 

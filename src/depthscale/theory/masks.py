@@ -35,10 +35,8 @@ def slope_agreement(outer: ops.Activation, total: State, inner: ops.Activation, 
     f, phi = averages_of(outer), averages_of(inner)
     values = _values(h)
     rest = max((total.length - total.average**2) - (x.length - x.average**2), 0.0)
-    z = np.linspace(-6.0, 6.0, 60)  # symmetrical, and not at 0
+    z, weights = _line()
     b = total.average - x.average + np.sqrt(rest) * z
-    weights = np.exp(-(z**2) / 2)
-    weights = weights / weights.sum()
     with np.errstate(all="ignore"):
         some, times = copula.runs(phi.f(values) if x.law is None else x.law)  # a ramp is 0 for half of them
         slopes = f.derivative((some[:, None] + b).ravel()).reshape(len(some), len(b))
@@ -66,9 +64,7 @@ def depthwise_agreement(outer: ops.Activation, inner: ops.Activation, h: State, 
         if not size > 0:
             return np.ones(h.q.shape)
         some, times = copula.runs(shown / size)
-        z = np.linspace(-6.0, 6.0, 60)
-        gauss = np.exp(-(z**2) / 2)
-        gauss = gauss / gauss.sum()
+        z, gauss = _line()
         base = psi.derivative(z)
         near = far = 0.0
         for a, share in zip(*_shares(taps, kurtosis), strict=True):
@@ -97,6 +93,14 @@ def _shares(taps: int, kurtosis: float) -> tuple[Array, Array]:
     total = (mean - square) / (square - mean * mean)  # α + β
     x, w = roots_jacobi(8, total * (1 - mean) - 1.0, total * mean)  # times a²: α + 1
     return np.sqrt((1 + x) / 2), np.asarray(w / w.sum())
+
+
+@lru_cache(maxsize=1)
+def _line() -> tuple[Array, Array]:
+    """Points and weights of a sum over a standard Gaussian: symmetrical, and none at 0."""
+    z = np.linspace(-6.0, 6.0, 60)
+    weights = np.exp(-(z**2) / 2)
+    return z, weights / weights.sum()
 
 
 def _ratio(both: float, one: float, other: float) -> float:

@@ -251,6 +251,12 @@ def state(axes: tuple[Axis, ...], q: Array, mean: Array | float = 0.0, spread: f
     return new
 
 
+def gradient(axes: tuple[Axis, ...], q: Array, spread: float = 0.0) -> State:
+    """The moments of a gradient: mean zero."""
+    parts = frame(axes).parts
+    return state(axes, q, np.zeros(parts) if parts else 0.0, spread)
+
+
 # --- edges: how much larger or smaller a tensor is there -----------------------------------------------------------
 
 
@@ -371,10 +377,7 @@ def independent(axes: tuple[Axis, ...], square: float, mean: float = 0.0) -> Sta
 
 def parts_shape(axes: tuple[Axis, ...]) -> tuple[int, ...]:
     """The shape of a mean: (parts,), or () without."""
-    for a in axes:
-        if a.parts:
-            return (len(a.parts),)
-    return ()
+    return frame(axes).parts
 
 
 def average_pairs(q: Array, axes: tuple[Axis, ...], over: tuple[int, ...]) -> Array:

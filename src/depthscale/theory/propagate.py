@@ -192,4 +192,5 @@ def dead_units(x: State) -> float:
     r = min(max(r, 0.0), 1 - 1e-9)
     z = copula.nodes()
     below = ndtr((-m / math.sqrt(v) - math.sqrt(r) * z) / math.sqrt(1 - r))
-    return copula.average(below**n)
+    certain = below > 1e-290 ** (1 / n)  # the others are nothing, which a power takes long to find
+    return float((below[certain] ** n) @ copula.weights()[certain])

@@ -13,7 +13,7 @@ from depthscale.numerics.estimate import Array
 from depthscale.theory.align import aligned, common_axes
 from depthscale.theory.axes import Axis
 from depthscale.theory.frames import agreeing, frame, product
-from depthscale.theory.moments import Shape, State, parts_shape, state
+from depthscale.theory.moments import Shape, State, gradient as gradient
 
 
 class Setting(NamedTuple):
@@ -60,12 +60,6 @@ class Pulled(NamedTuple):
 
 
 backward: Rule[Pulled] = Rule("backward moment", "theory/backward.py")
-
-
-def gradient(axes: tuple[Axis, ...], q: Array) -> State:
-    """The moments of a gradient: mean zero."""
-    shape = parts_shape(axes)
-    return state(axes, q, np.zeros(shape) if shape else 0.0)
 
 
 def significant(total: float, size: float) -> float:
