@@ -82,7 +82,11 @@ def aligned(*xs: State) -> tuple[State, ...]:
 
     Sizes may differ as broadcasting allows. Where two different axes have parts, the later one's are averaged away.
     """
-    if all(x.axes is xs[0].axes or x.axes == xs[0].axes for x in xs):
+    first = xs[0].axes
+    for x in xs:
+        if x.axes is not first and x.axes != first:
+            break
+    else:
         return xs
     ndim = max(len(x.axes) for x in xs)
     out = [_lifted(x, ndim) for x in xs]

@@ -86,7 +86,7 @@ def through_function(g: State, x: State, act: Activation) -> State:
     gx = through(g, x, slope_classes(act, x))
     own = g.gaussian_spread
     grown = max(3 * slope_fourth_of(act, x) - 1, 0.0)
-    return gx.marked(spread=max(g.spread - own, 0.0) + own / 2 * grown)
+    return gx.filled(spread=max(g.spread - own, 0.0) + own / 2 * grown)
 
 
 @backward.register(ops.Activation)

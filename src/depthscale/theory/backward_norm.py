@@ -31,12 +31,12 @@ def removed(g: State, x: State, p: Plan) -> State:
     q, along = parted.matrix(g.q), parted.matrix(y.q)[parted.own]
     if p.subtract:
         down, up = parted.rows
-        q = q - (q @ down) @ up
+        q = q - q.dot(down).dot(up)
     product = q[parted.own] * along if met is None or met.shape != y.q.shape else parted.matrix(met)[parted.own]
-    beta = product @ parted.pairs
+    beta = product.dot(parted.pairs)
     # share: below 1 where ε counts, which leaves some of the length free
     q[parted.own] -= beta[:, None] * along * done.share
-    return gradient(g.axes, parted.whole(q * done.scale * done.inverse)).marked(grain=done.beyond / done.inverse)
+    return gradient(g.axes, parted.whole(q * done.scale * done.inverse)).filled(grain=done.beyond / done.inverse)
 
 
 def _gains(op: Op, g: State, y: State, x: State, own: tuple[int, ...]) -> tuple[State, dict[str, float]]:

@@ -40,12 +40,12 @@ def _basis() -> Array:
 
 def average(values: Array) -> float:
     """E of a function sampled at the nodes."""
-    return float(values @ weights())
+    return float(values.dot(weights()))
 
 
 def squares(values: Array) -> tuple[Array, float]:
     """Squared Hermite coefficients (N,) and what is missing from the second moment."""
-    a = (_basis() @ values) ** 2
+    a = _basis().dot(values) ** 2
     return a, max(average(values * values) - float(a.sum()), 0.0)
 
 
@@ -69,7 +69,7 @@ def _powers(k: Array) -> Array:
 
 
 def _series(a: Array, rest: float, powers: Array) -> Array:
-    out = a @ powers[:-1]
+    out = a.dot(powers[:-1])
     return np.asarray(out + rest * np.where(powers[1] > 0, powers[-1], 0.0) if rest else out)
 
 

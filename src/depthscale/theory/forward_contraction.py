@@ -76,8 +76,8 @@ def with_bias(op: Op, y: State, x: tuple[State, ...], channel: int) -> State:
 
 
 def as_gaussian(y: State, spread: float, grain: float | None = None) -> State:
-    """y with the spread of a sum of many terms whose law itself fluctuates by ``spread`` (and this grain, if given)."""
-    return y.marked(spread=spread + y.gaussian_spread, grain=y.grain if grain is None else grain)
+    """The new state y with the spread of a sum of many terms whose law fluctuates by ``spread`` (and this grain)."""
+    return y.filled(spread=spread + y.gaussian_spread, grain=y.grain if grain is None else grain)
 
 
 @forward.register(ops.Linear)

@@ -132,7 +132,7 @@ def _uniform(act: Activation, x: State) -> State:
     _check_finite(act, q, m, v)
     q[rho == 1.0] = second
     law = act.f(m + math.sqrt(v) * copula.nodes())
-    return state(x.axes, q, mean, _spread(act, x, m, v, second)).marked(law=law, kappa=rho)
+    return state(x.axes, q, mean, _spread(act, x, m, v, second)).filled(law=law, kappa=rho)
 
 
 def _by_law(act: Activation, x: State, law: Array, kappa: Array) -> State:
@@ -144,7 +144,7 @@ def _by_law(act: Activation, x: State, law: Array, kappa: Array) -> State:
     second = float(q.flat[0])
     own = x.gaussian_spread
     spread = max(x.spread - own, 0.0) + own / 2 * max(copula.average(values**4) / max(second**2, 1e-300) - 1, 0.0)
-    return state(x.axes, q, copula.average(values), spread).marked(law=values, kappa=kappa)
+    return state(x.axes, q, copula.average(values), spread).filled(law=values, kappa=kappa)
 
 
 def _spread(act: Activation, x: State, m: float, v: float, second: float) -> float:
@@ -273,7 +273,7 @@ def total(signs: tuple[float, ...], xs: tuple[State, ...], cross: dict[tuple[int
                 q = q + signs[j] * sign * product
     y = state(axes, q, mean if mean.shape == parts_shape(axes) else np.broadcast_to(mean, parts_shape(axes)))
     length = y.length
-    y = y.marked(spread=variance / length**2 if length > 0 else 0.0)
+    y.filled(spread=variance / length**2 if length > 0 else 0.0)
     return y if cross else _with_law(y, signs, xs)
 
 

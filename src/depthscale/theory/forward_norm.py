@@ -35,6 +35,7 @@ class Plan(NamedTuple):
     own: tuple[int, ...]
 
 
+@lru_cache(maxsize=1024)
 def plan(op: Op, setting: Setting, ndim: int) -> Plan | None:
     """What an op normalises; None where it does nothing but scale (batch norm in evaluation, at the start)."""
     if isinstance(op, ops.BatchNorm):
@@ -67,8 +68,8 @@ def normalise(x: State, p: Plan) -> Normalised:
     rows = parted.matrix(x.q)  # (rest, over)
     if p.subtract:
         down, up = parted.rows
-        rows = rows - (rows @ down) @ up
-    variance = np.maximum(rows[parted.own] @ parted.same, 0.0)  # by type of the rest
+        rows = rows - rows.dot(down).dot(up)
+    variance = np.maximum(rows[parted.own].dot(parted.same), 0.0)  # by type of the rest
     root = 1.0 / np.sqrt(variance + p.eps)
     if len(root) == 1:
         scale = (root * root)[:, None]
@@ -119,14 +120,14 @@ def tilted(q: Array, axes: tuple[Axis, ...], over: tuple[int, ...]) -> Array:
 def _tilted(rows: Array, parted: Split) -> Array:
     """``tilted``, of moments as a matrix (rest, over)."""
     into, counts, back = parted.modes
-    modes = np.maximum(rows[parted.own] @ into, 0.0)  # (types, modes)
-    trace = (modes @ counts)[:, None]
+    modes = np.maximum(rows[parted.own].dot(into), 0.0)  # (types, modes)
+    trace = modes.dot(counts)[:, None]
     if not all(t > 0 for t in trace.ravel().tolist()):
         return rows
     new = modes / (1 + 2 * modes / trace)
-    new = new * (trace / (new @ counts)[:, None]) - modes
+    new = new * (trace / new.dot(counts)[:, None]) - modes
     out = rows.copy()
-    out[parted.own] += new @ back
+    out[parted.own] += new.dot(back)
     return out
 
 
@@ -135,7 +136,7 @@ def mean_square_correlation(y: State, parted: Split) -> float:
     if y.length <= 0:
         return 0.0
     rows = parted.matrix(y.q)
-    return float(parted.same_rest @ (rows * rows) @ parted.pairs) / y.length**2
+    return float(parted.same_rest.dot(rows * rows).dot(parted.pairs)) / y.length**2
 
 
 def inverse_excess(inverse: float) -> float:

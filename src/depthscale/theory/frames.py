@@ -209,8 +209,10 @@ class Split:
         return np.concatenate([averages.T, whole], axis=1), spread
 
     @kept
-    def own(self) -> Indices:
+    def own(self) -> Indices | slice:
         """The rows of the matrix that are of entries with themselves, by type of the rest."""
+        if all(a.same == 1 for a in self.rest):
+            return slice(0, 1)
         index = np.arange(self._rows).reshape([a.classes for a in self.rest])
         return np.asarray(index[tuple(slice(0, a.same) for a in self.rest)].ravel())
 

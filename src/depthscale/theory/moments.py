@@ -127,7 +127,7 @@ class State:
     @kept
     def length(self) -> float:
         """q = E[x²], averaged over all elements."""
-        return float(self.q.ravel() @ self.frame.same)
+        return float(self.q.ravel().dot(self.frame.same))
 
     @kept
     def average(self) -> float:
@@ -146,7 +146,7 @@ class State:
         weights = self.frame.two_inputs
         if weights is None or self.length <= 0:
             return math.nan
-        return float(self.q.ravel() @ weights) / self.length
+        return float(self.q.ravel().dot(weights)) / self.length
 
     @kept
     def standard(self) -> tuple[float, float, Array]:
@@ -190,7 +190,7 @@ class State:
             if v <= 0:
                 return 0.0
             rho = q - mean * mean if mean else q
-            return 2.0 * float((rho * rho) @ self.frame.pairs) / (v * v)
+            return 2.0 * float((rho * rho).dot(self.frame.pairs)) / (v * v)
         deviations = self.deviations()
         covariance = self.q - self.means() if self.mean.any() else self.q
         rho = np.divide(covariance, deviations, out=np.zeros(covariance.shape), where=deviations > 0).ravel()
@@ -201,15 +201,20 @@ class State:
         new = object.__new__(State)
         known = new.__dict__
         known.update(self.__dict__)
-        for what in ("key", "even", "standard"):
-            known.pop(what, None)
+        known.pop("key", None)
+        known.pop("even", None)
         known.update(fields)
         return new
+
+    def filled(self, **fields: Any) -> "State":
+        """This state with another spread, grain, law, kappa or gx, for who has just made it and shown it to nobody."""
+        self.__dict__.update(fields)
+        return self
 
     def with_q(self, q: Array, mean: Array | None = None, spread: float | None = None) -> "State":
         """The same axes with other moments."""
         y = state(self.axes, q, self.mean if mean is None else mean, self.spread if spread is None else spread)
-        return y.marked(grain=self.grain) if self.grain else y
+        return y.filled(grain=self.grain) if self.grain else y
 
 
 def along_axis(values: Array, axis: int, ndim: int) -> Array:
@@ -302,13 +307,13 @@ def amplitudes(x: State) -> tuple[Array, float]:
 def _amplitudes(x: State) -> tuple[Array, float]:
     if not x.typed or x.length <= 0:
         return np.ones((1,) * x.q.ndim), 1.0
-    s = np.sqrt(np.maximum(x.frame.by_type @ x.q.ravel(), 0.0) / x.length)
-    return pair_products(s, x.frame), float(s @ x.frame.edge_shares)
+    s = np.sqrt(np.maximum(x.frame.by_type.dot(x.q.ravel()), 0.0) / x.length)
+    return pair_products(s, x.frame), float(s.dot(x.frame.edge_shares))
 
 
 def pair_products(s: Array, of: Frame) -> Array:
     """s_i s_j by class, for flat values by type on the axes that tell edges apart."""
-    return np.asarray(((s[:, None] * s).ravel() @ of.edge_pairs).reshape(of.edge_shape))
+    return np.asarray((s[:, None] * s).ravel().dot(of.edge_pairs).reshape(of.edge_shape))
 
 
 def stationary(x: State) -> State:
@@ -318,8 +323,7 @@ def stationary(x: State) -> State:
 
 def _even(x: State) -> State:
     y = state(x.axes, x.evened, x.mean / x.amplitude[1])
-    y.__dict__.update(spread=x.spread, grain=x.grain, law=x.law, kappa=x.kappa, even=None)
-    return y
+    return y.filled(spread=x.spread, grain=x.grain, law=x.law, kappa=x.kappa, even=None)
 
 
 def standard(x: State) -> tuple[float, float, Array]:
@@ -351,8 +355,7 @@ def modulated(x: State, like: State, power: float = 1.0) -> State:
         s = s / math.sqrt(max(float((s * s) @ of.edge_shares), 1e-300))
         pairs, mean = pair_products(s, of), float(s @ of.edge_shares)
     y = state(x.axes, x.q * pairs, x.mean * mean)
-    y.__dict__.update(spread=x.spread, grain=x.grain, law=x.law, kappa=x.kappa)
-    return y
+    return y.filled(spread=x.spread, grain=x.grain, law=x.law, kappa=x.kappa)
 
 
 # --- patterns and averages --------------------------------------------------------------------------------------

@@ -78,13 +78,13 @@ def summed_pairs(a: State, b: State, keep: tuple[int, ...] = ()) -> float:
     shape = frame(axes).shape
     met = (met if met.shape == shape else np.broadcast_to(met, shape)).ravel()
     weights = _pair_counts(axes, keep)
-    return significant(float(met @ weights), float(np.abs(met) @ weights))
+    return significant(float(met.dot(weights)), float(np.abs(met).dot(weights)))
 
 
 def summed(q: Array, axes: tuple[Axis, ...], keep: tuple[int, ...] = ()) -> float:
     """``summed_pairs`` of moments with those of a tensor of ones: Σ over all pairs of entries of E[a_i a_j]."""
     met, weights = q.ravel(), _pair_counts(axes, keep)
-    return significant(float(met @ weights), float(np.abs(met) @ weights))
+    return significant(float(met.dot(weights)), float(np.abs(met).dot(weights)))
 
 
 @lru_cache(maxsize=4096)
