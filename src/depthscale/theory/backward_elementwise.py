@@ -29,7 +29,7 @@ def slope_classes(act: Activation, x: State) -> Array:
     """E[φ'(x_i) φ'(x_j)] by class."""
     if x.law is not None and x.kappa is not None:
         values = act.derivative(x.law)
-        q = copula.pair(values, x.kappa)
+        q = copula.pair(values, x.kappa, x.kappa_powers)
         q[x.kappa >= 1.0] = copula.average(values * values)
         return q
     if x.part_axis is None:

@@ -49,11 +49,15 @@ def squares(values: Array) -> tuple[Array, float]:
     return a, max(average(values * values) - float(a.sum()), 0.0)
 
 
-def pair(values: Array, kappa: Array) -> Array:
-    """E[H(z_i) H(z_j)] at correlations κ (any shape)."""
+def pair(values: Array, kappa: Array, powers: Array | None = None) -> Array:
+    """E[H(z_i) H(z_j)] at correlations κ (any shape), of which ``powers_of`` may be known."""
     a, rest = squares(values)
-    powers = _powers(np.clip(kappa, -1.0, 1.0).ravel())
-    return _series(a, rest, powers).reshape(kappa.shape)
+    return _series(a, rest, powers_of(kappa) if powers is None else powers).reshape(kappa.shape)
+
+
+def powers_of(kappa: Array) -> Array:
+    """Powers of correlations κ (any shape), as ``pair`` uses them: (_ORDER + 1, K)."""
+    return _powers(np.clip(kappa, -1.0, 1.0).ravel())
 
 
 def _powers(k: Array) -> Array:
@@ -103,11 +107,11 @@ def sum_law(first: Array, second: Array) -> Array:
     low, high = a[20] + b[20], a[-21] + b[-21]
     t = np.linspace(low, high, 241)
     steps = np.arange(len(b)) * 1e-12 * (high - low + 1e-300)  # where H is flat the law has an atom
-    x, b = t[:, None] - some, b + steps
+    x, b = t - some[:, None], b + steps  # along a row the places in b are near one another, which a search likes
     free = (x > b[0]) & (x < b[-1])  # elsewhere the second is surely above or below
     below = np.where(x < b[-1], ndtr(nodes()[0]), ndtr(nodes()[-1]))
     below[free] = ndtr(np.interp(x[free], b, nodes()))
-    inside = np.maximum.accumulate(np.repeat(below, times, axis=1) @ w)
+    inside = np.maximum.accumulate(np.repeat(below.T, times, axis=1) @ w)
     kept = np.append(True, np.diff(inside) > 0) & (inside > 1e-11) & (inside < 1 - 1e-11)
     if kept.sum() < 8:
         return np.asarray(a + b)

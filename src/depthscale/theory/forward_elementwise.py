@@ -138,7 +138,7 @@ def _uniform(act: Activation, x: State) -> State:
 def _by_law(act: Activation, x: State, law: Array, kappa: Array) -> State:
     """φ of elements H(z): φ(H(z)) with the same z, with the size of edges divided out."""
     values = act.f(law)
-    q = copula.pair(values, kappa)
+    q = copula.pair(values, kappa, x.kappa_powers)
     q[kappa >= 1.0] = copula.average(values * values)
     _check_finite(act, q, float(x.mean), x.length)
     second = float(q.flat[0])

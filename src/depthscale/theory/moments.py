@@ -39,6 +39,7 @@ from typing import Any
 import numpy as np
 
 from depthscale.numerics.estimate import Array
+from depthscale.theory import copula
 from depthscale.theory.axes import Axis, summed
 from depthscale.theory.frames import Frame, ends, frame, split_of, type_weights
 from depthscale.theory.kept import kept
@@ -149,6 +150,11 @@ class State:
         return float(self.q.ravel().dot(weights)) / self.length
 
     @kept
+    def kappa_powers(self) -> Array | None:
+        """The powers of κ that series in it use; None for Gaussian elements."""
+        return None if self.kappa is None else copula.powers_of(self.kappa)
+
+    @kept
     def standard(self) -> tuple[float, float, Array]:
         """See ``standard``."""
         return _standard(self)
@@ -201,8 +207,8 @@ class State:
         new = object.__new__(State)
         known = new.__dict__
         known.update(self.__dict__)
-        known.pop("key", None)
-        known.pop("even", None)
+        for what in ("key", "even", "kappa_powers"):
+            known.pop(what, None)
         known.update(fields)
         return new
 
