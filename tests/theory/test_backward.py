@@ -90,27 +90,28 @@ def test_a_token_of_a_joined_sequence_collects_its_own_inputs() -> None:
     assert first.gradients["linear1.weight"] == pytest.approx(4 * 4.0)
 
 
+@pytest.mark.parametrize(
+    "channels", [Axis(16, factors=(4, 4)), Axis(16, 3), Axis(16, 3, edge=True), Axis(16, parts=(4, 12))]
+)
 @pytest.mark.parametrize("op", [ops.Conv, ops.ConvTranspose])
-def test_depthwise_convolutions_under_channels_that_are_split_later(
-    op: type[ops.Conv] | type[ops.ConvTranspose],
+def test_depthwise_convolutions_of_channels_that_are_told_apart(
+    op: type[ops.Conv] | type[ops.ConvTranspose], channels: Axis
 ) -> None:
-    """g agrees along the first of (4, 4) channels; ∂/∂x is w g channel by channel, so its mean square is E[w²] E[g²].
+    """y and ∂/∂x are w x and w g channel by channel, so their mean squares are E[w²] times those of x and g.
 
-    Other channels' weights are independent: only an entry with itself is left.
+    Other channels' weights are independent: whatever x and g share across channels, nothing of it is left.
     """
     layer = op(16, 1, groups=16, weight=laws.Normal(3.0), bias=None)
-    x = independent((Axis(4), Axis(16), Axis(3), Axis(3)), 1.0)
-    channels = Axis(16, factors=(4, 4))
-    classes = np.zeros((2, channels.classes, 2, 2))
-    for k, agree in enumerate([(1, 1), (1, 0), (0, 1), (0, 0)]):
-        classes[0, k, 0, 0] = float(agree[1])  # one value for all that agree on the second factor
-    g = state((Axis(4), channels, Axis(3), Axis(3)), classes)
+    classes = np.full((2, channels.classes, 2, 2), 0.25)
+    classes[:, : channels.same] = 1.0  # all examples and positions of a channel have one value
+    x = state((Axis(4), channels, Axis(3), Axis(3)), classes, np.zeros(len(channels.parts)) if channels.parts else 0.0)
     y = forward(layer, Setting(4), x)
-    gx = backward(layer, Setting(4), g, y, x).inputs[0]
+    gx = backward(layer, Setting(4), x, y, x).inputs[0]
     assert gx is not None
-    assert gx.length == pytest.approx(9.0)
-    across = gx.q[0, gx.axes[1].same :]
-    np.testing.assert_allclose(across, 0.0, atol=1e-12)
+    for made in (y, gx):
+        assert made.length == pytest.approx(9.0)
+        np.testing.assert_allclose(made.q[:, : made.axes[1].same], 9.0)
+        np.testing.assert_allclose(made.q[:, made.axes[1].same :], 0.0, atol=1e-12)
 
 
 def test_axes_survive_a_copy() -> None:
