@@ -108,3 +108,25 @@ def test_weights_in_mirrored_pairs_are_refused_with_the_node() -> None:
     graph = zoo.mlp([64, 128, 128, 10], weight=laws.Mirrored())
     with pytest.raises(TheoryError, match=r"node '.*': weights in mirrored pairs .* Orthogonal weights"):
         ds.propagate(graph)
+
+
+@pytest.mark.parametrize(("act", "depth"), [("relu", 40), ("gelu", 12)])
+def test_what_explodes_past_every_float_is_still_told(act: str, depth: int) -> None:
+    """Mean squares grow 6e11-fold a layer, forward and back, and would leave double precision in 26 layers."""
+    wide = laws.Normal(1e5)
+    graph = zoo.mlp((64, *[128] * depth, 10), act, weight=wide, first=wide)
+    p = ds.propagate(graph)
+    assert all(math.isfinite(r.q) and math.isfinite(r.energy) for r in p.rows)
+    assert p.verdict.kind == "exploding"
+    linear = [r for r in p.rows if r.kind == "Linear"]
+    first = next(r for r in linear if r.q > 9e75)
+    assert first.name in p.verdict.reason  # single precision ends at a mean square of 1e77
+    assert linear.index(first) in (6, 7)
+
+
+def test_what_vanishes_past_every_float_is_still_told() -> None:
+    """Gradients shrink 4e-6-fold a layer: their squares are zero long before they are."""
+    graph = zoo.mlp((64, *[32] * 100, 10), "sigmoid", weight=laws.variance(1e-4), first=laws.variance(1e-4))
+    p = ds.propagate(graph)
+    assert all(math.isfinite(r.q) and math.isfinite(r.energy) for r in p.rows)
+    assert not p.trains

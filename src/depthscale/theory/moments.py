@@ -195,8 +195,8 @@ class State:
             v = self.length - mean * mean
             if v <= 0:
                 return 0.0
-            rho = q - mean * mean if mean else q
-            return 2.0 * float((rho * rho).dot(self.frame.pairs)) / (v * v)
+            rho = (q - mean * mean if mean else q) / v  # first: squares of gradients that vanish are nothing
+            return 2.0 * float((rho * rho).dot(self.frame.pairs))
         deviations = self.deviations()
         covariance = self.q - self.means() if self.mean.any() else self.q
         rho = np.divide(covariance, deviations, out=np.zeros(covariance.shape), where=deviations > 0).ravel()

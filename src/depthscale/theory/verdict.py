@@ -17,6 +17,7 @@ import numpy as np
 from depthscale.graph import ops
 from depthscale.graph.graph import Graph
 from depthscale.numerics.estimate import Array
+from depthscale.theory.walk import CEILING
 
 if TYPE_CHECKING:
     from depthscale.theory.propagate import Row
@@ -178,7 +179,7 @@ def _tail_scale(levels: Array, c: Array) -> float:
 
 def judge(rows: Sequence["Row"], totals: Totals) -> Verdict:
     """The verdict on a propagation; thresholds as at the head of this file."""
-    bad = next((r for r in rows if not math.isfinite(r.q) or r.q > 1e100), None)
+    bad = next((r for r in rows if not r.q < 0.999 * CEILING), None)
     if bad is not None:
         return Verdict("exploding", f"the signal overflows at {bad.name}", "length")
     inputs = [r for r in rows if isinstance(r.op, ops.Input)]

@@ -57,6 +57,19 @@ class _Cache:
 
 _cache = _Cache(_CACHE_SIZE)
 
+# Mean squares beyond which theory holds what explodes: more than any single-precision number, and little enough that
+# the rules' own squares and cubes are finite in double precision.
+CEILING = 1e76
+GRADIENT_CEILING = 1e140
+
+
+def held(x: State, ceiling: float) -> State:
+    """The state, scaled down to a mean square of ``ceiling`` where it is larger."""
+    if not x.length > ceiling:
+        return x
+    down = ceiling / x.length
+    return x.with_q(x.q * down, x.mean * math.sqrt(down))
+
 
 def walk_forward(
     graph: Graph, stats: InputStats | Mapping[str, InputStats], setting: Setting, fused: Mapping[str, Fused]
@@ -71,7 +84,7 @@ def walk_forward(
         plan = fused.get(node.name)
         xs = [values[plan.root]] if plan else [values[i] for i in node.inputs]
         try:
-            values[node.name] = _forward_rule(plan or node.op, setting, xs)
+            values[node.name] = held(_forward_rule(plan or node.op, setting, xs), CEILING)
         except GraphError as error:
             raise located(error, node) from error
         except TheoryError as error:
@@ -210,6 +223,7 @@ class Backward:
             self.chi[pool] = sent.length * sent.size / left if left > 0 else math.nan
 
     def _add(self, name: str, g: State, *, only_shown: bool = False, met: State | None = None) -> None:
+        g = held(g, GRADIENT_CEILING)
         flowing, shown = self.flowing.get(name), self.shown.get(name)
         total = simplify(g if shown is None else add_states(shown, g))
         self.shown[name] = total
