@@ -33,19 +33,14 @@ SEEDS = {  # on CIFAR-10; a quarter of them, at least as many as are in LEAST, o
     "random": MANY, "evolution": MANY, "local": MANY, "local-first": MANY, "largest": 100,
     "q-learning": MANY, "q-learning-shaped": MANY, "mcts": MANY, "screened+scores": MANY,
     "tpe": MANY, "predictor": 200, "predictor+scores": 200, "progressive": 100, "policy": 200, "nsga2": 200,
-    "controller": 40, "gp": 4,
+    "controller": 40, "ppo": 40, "gp": 5,
 }  # fmt: skip
 LEAST = 10
 SHORT = {"gp": 100}  # queries of a strategy that is too slow for more
 LONG = {
-    "tpe": 20,
-    "predictor": 20,
-    "predictor+scores": 20,
-    "progressive": 20,
-    "policy": 20,
-    "controller": 5,
-    "nsga2": 20,
-}
+    "tpe": 10, "predictor": 5, "predictor+scores": 5, "progressive": 5, "policy": 10, "controller": 5, "ppo": 5,
+    "nsga2": 10,
+}  # fmt: skip
 LONG_USUAL = 100  # seeds that go on to 500 queries; later ones end at 150
 SCORES = ("spectrum", "independence")
 
