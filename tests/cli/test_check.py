@@ -1,6 +1,10 @@
 """The verbs check and repair: what they print and write, and one sentence for what they cannot use."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -91,3 +95,21 @@ def test_a_shape_that_does_not_fit_is_said(file, capsys) -> None:
     assert capsys.readouterr().err.count("\n") == 1
     assert run(["check", f"{file}:sick", "--shape", "big"]) == 2
     assert "expected a shape such as 3x224x224" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_long_check_says_that_it_goes_on_only_on_a_terminal(terminal: bool) -> None:
+    seen, theirs = pty.openpty()
+    command = [sys.executable, "-m", "depthscale", "check", "zoo:lenet5"]
+    run = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=theirs if terminal else subprocess.PIPE, check=True,
+        env={**os.environ, "TERM": "xterm"}, timeout=120,
+    )  # fmt: skip
+    os.close(theirs)
+    if terminal:
+        assert b"through zoo:lenet5" in os.read(seen, 100_000)
+    else:
+        assert run.stderr == b""
+    os.close(seen)
+    assert b"lenet5" in run.stdout
+    assert b"following" not in run.stdout

@@ -32,14 +32,15 @@ def check(
     as_json: common.Json = False,
 ) -> None:
     """Say whether a network will train: the layer responsible, the cause and the remedy, before a step is spent."""
-    with common.settling():
+    with common.waiting(f"reading {model}"), common.settling():
         from depthscale.capture.load import load
         from depthscale.diagnose import check as examine
 
         wanted = common.one_of("--inputs", inputs, INPUTS)
         loaded = load(model, input_shape=common.shape_of(shape), weights=weights)
         what, example, kwargs = _looked_at(loaded, live or measure, seed)
-    found = examine(what, example, kwargs=kwargs, inputs=wanted, batch=batch, measure=measure, name=model)
+    with common.waiting(f"following signals and gradients through {model}"):
+        found = examine(what, example, kwargs=kwargs, inputs=wanted, batch=batch, measure=measure, name=model)
     written = found.write(out) if out is not None else []
     if as_json:
         common.print_json(found.to_dict())

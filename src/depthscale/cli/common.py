@@ -72,6 +72,16 @@ def settling() -> Iterator[None]:
             gc.enable()
 
 
+@contextmanager
+def waiting(words: str) -> Iterator[None]:
+    """Shows on a terminal that something goes on, and leaves nothing behind; elsewhere nothing is shown."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    with console().status(words):
+        yield
+
+
 def command_line() -> str:
     """What was typed, as a report shows it: folders that are somebody's own left out of paths."""
     return "depthscale " + shlex.join(_shorter(word) for word in sys.argv[1:])

@@ -26,25 +26,27 @@ def repair(
     as_json: common.Json = False,
 ) -> None:
     """Choose the weights that make a network train; say what was changed and why."""
-    from depthscale.capture.load import load
-    from depthscale.diagnose import repair as mend
+    with common.waiting(f"reading {model}"):
+        from depthscale.capture.load import load
+        from depthscale.diagnose import repair as mend
 
-    wanted = common.one_of("--inputs", inputs, INPUTS)
-    loaded = load(model, input_shape=common.shape_of(shape), weights=weights)
-    module = loaded.module(seed)
-    example, kwargs = (None, None) if loaded.graph is not None else loaded.example(module)
-    result = mend(
-        module,
-        example,
-        inputs=wanted,
-        kwargs=kwargs,
-        keep=keep or (),
-        frozen=frozen,
-        trained=trained,
-        force=force,
-        seed=seed,
-        name=model,
-    )
+        wanted = common.one_of("--inputs", inputs, INPUTS)
+        loaded = load(model, input_shape=common.shape_of(shape), weights=weights)
+        module = loaded.module(seed)
+        example, kwargs = (None, None) if loaded.graph is not None else loaded.example(module)
+    with common.waiting(f"choosing weights for {model}"):
+        result = mend(
+            module,
+            example,
+            inputs=wanted,
+            kwargs=kwargs,
+            keep=keep or (),
+            frozen=frozen,
+            trained=trained,
+            force=force,
+            seed=seed,
+            name=model,
+        )
     written = result.write(out) if out is not None else []
     if as_json:
         common.print_json(result.to_dict())

@@ -57,8 +57,8 @@ class _Cache:
 
 _cache = _Cache(_CACHE_SIZE)
 
-# Mean squares beyond which theory holds what explodes: more than any single-precision number, and little enough that
-# the rules' own squares and cubes are finite in double precision.
+# Mean squares at which theory holds what explodes: where single precision ends (numbers of 1e38), and little enough
+# that the rules' own squares and cubes are finite in double precision.
 CEILING = 1e76
 GRADIENT_CEILING = 1e140
 
