@@ -182,6 +182,28 @@ def product_rates(width: int, chunks: list[int]) -> list[Callable[[], float]]:
     return timers
 
 
+def walking_rate(width: int, depth: int, chunk: int) -> Callable[[], float]:
+    """The same products through the buffers of all layers, as a step must walk them."""
+    layers = [
+        (torch.randn(chunk, width, width), torch.randn(chunk, width, BATCH), torch.zeros(chunk, width, width))
+        for _ in range(depth)
+    ]
+    h = torch.empty(chunk, width, BATCH)
+    times = max(1, round(4e8 / (6 * width * width * BATCH * chunk * depth)))
+
+    def timed() -> float:
+        start = time.process_time()
+        for _ in range(times):
+            for w, x, _ in layers:
+                torch.bmm(w, x, out=h)
+            for w, x, v in reversed(layers):
+                torch.bmm(w.mT, x, out=h)
+                torch.bmm(h, x.mT, out=v)
+        return 6 * width * width * BATCH * chunk * depth * times / (time.process_time() - start)
+
+    return timed
+
+
 def in_turns(
     arms: dict[str, Arm], steps: dict[str, int], repeats: int, extra: Callable[[], None]
 ) -> dict[str, list[float]]:
@@ -223,7 +245,13 @@ def against(width: int, depth: int, repeats: int, act: str) -> dict[str, Any]:
     per_round = dict.fromkeys(arms, 2)
     rates: list[list[float]] = []
     timers = product_rates(width, sorted({chunk, min(MEMBERS, 4 * chunk), max(1, chunk // 2)}))
-    times = in_turns(arms, per_round, repeats, lambda: rates.append([t() for t in timers]))
+    walk, walked = walking_rate(width, depth, chunk), []
+
+    def products() -> None:
+        rates.append([t() for t in timers])
+        walked.append(walk())
+
+    times = in_turns(arms, per_round, repeats, products)
     flops = 6.0 * graph.cost(BATCH).multiply_adds * MEMBERS
     best = [max(r) for r in rates[1:]]
     achieved = [flops / t for t in times["dense"]]
@@ -241,6 +269,8 @@ def against(width: int, depth: int, repeats: int, act: str) -> dict[str, Any]:
         "gflops": statistics.median(achieved) / 1e9,
         "best_products_gflops": statistics.median(best) / 1e9,
         "share_of_best_products": statistics.median(a / b for a, b in zip(achieved, best, strict=True)),
+        "walking_products_gflops": statistics.median(walked[1:]) / 1e9,
+        "share_of_walking_products": statistics.median(a / b for a, b in zip(achieved, walked[1:], strict=True)),
         "steps_taken": (repeats + 1) * 2, "scores": scores,
     }  # fmt: skip
 
@@ -324,7 +354,8 @@ def main() -> int:
             print(
                 f"width {width}: loop / ensemble {r['loop_over_dense']:.2f} (target {TARGETS.get(width, 1)}){jax}, "
                 f"{r['gflops']:.1f} of {r['best_products_gflops']:.1f} GFLOP/s = {r['share_of_best_products']:.2f} "
-                f"(target {RATE_TARGET}); accuracies {[round(s['accuracy'], 4) for s in r['scores'].values()]}",
+                f"(target {RATE_TARGET}), {r['share_of_walking_products']:.2f} of "
+                f"products that walk all layers; accuracies {[round(s['accuracy'], 4) for s in r['scores'].values()]}",
                 flush=True,
             )
             good = good and r["loop_over_dense"] >= TARGETS.get(width, 1.0)
