@@ -36,6 +36,7 @@ from depthscale.numerics.gaussian import (
 from depthscale.numerics.mesh import Break, Mesh, series_derivative
 from depthscale.numerics.panels import gaussian_cuts, lay
 from depthscale.numerics.table import LogTable
+from depthscale.theory.asymptotes import ramp_far_out
 from depthscale.theory.closed_forms import ClosedForms
 from depthscale.theory.named import Elementwise
 
@@ -254,6 +255,9 @@ class Activation:
 
     def _pair_at(self, slope: bool, q: float, c: Array, m: float) -> Array:
         """Pair averages at one law N(m, q) for many c (B,)."""
+        if (wide := ramp_far_out(self.f, q, m)) is not None:
+            form = wide.slope_pair if slope else wide.pair
+            return np.asarray(form(np.asarray(q), c, np.asarray(m)))
         squares, rest = self._squares(slope, q, m)
         total = float(squares.sum()) + rest
         bound = rest * np.abs(c) ** _ORDER
