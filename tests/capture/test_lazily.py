@@ -89,6 +89,17 @@ def test_other_packages_and_those_there_already_are_run(package: Path) -> None:
     assert not any(type(f).__name__ == "_Finder" for f in sys.meta_path)
 
 
+def test_a_package_that_fails_while_it_runs_can_be_asked_again(package: Path) -> None:
+    with lazily(NAMES):
+        outer = import_module("outer")
+    other = package / "outer" / "other.py"
+    other.write_text("raise RuntimeError('not now')\n")
+    with pytest.raises(RuntimeError, match="not now"):
+        _ = outer.renamed
+    other.write_text("late = 'later than ever'\n")  # of another length: its bytecode is not taken for this one's
+    assert outer.renamed == "later than ever"
+
+
 TIMM = {
     "timm/__init__.py": "from timm.models import create_model, is_model, slow\n",
     "timm/version.py": "__version__ = '0'\n",
@@ -100,6 +111,10 @@ TIMM = {
     "timm/models/_registry.py": "KNOWN = {}\ndef is_model(name): return name.partition('.')[0] in KNOWN\n",
     "timm/models/_factory.py": (
         "from ._registry import KNOWN\ndef create_model(name, pretrained=False): return KNOWN[name]()\n"
+    ),
+    "timm/models/again.py": (
+        "from timm.data import MEAN\nfrom ._registry import KNOWN\n"
+        "def again():\n    return 2 * MEAN\nKNOWN['again'] = again\n"
     ),
     "timm/models/slow.py": "slow = True\ndef twice(): pass\n",
     "timm/models/net.py": (
@@ -125,6 +140,14 @@ def test_one_model_costs_one_module(timm: None) -> None:
     assert make("net", pretrained=False) == 0.5
     assert "timm.models.slow" not in sys.modules
     assert one_of("timm", "net") is not None  # and again
+
+
+def test_a_second_model_costs_one_module_too(timm: None) -> None:
+    assert one_of("timm", "net") is not None
+    make = one_of("timm", "again")  # it asks the data again, which would fail if all of them ran
+    assert make is not None
+    assert make("again", pretrained=False) == 1.0
+    assert "timm.models.slow" not in sys.modules
 
 
 @pytest.mark.parametrize("name", ["nett", "twice", "slow", "not a name", "net2.tag"])

@@ -57,7 +57,11 @@ def complete(package: ModuleType) -> None:
             complete(sys.modules[around])
         waiting = vars(package).pop("_depthscale_waiting", None)
         if waiting is not None:
-            waiting.own.exec_module(package)
+            try:
+                waiting.own.exec_module(package)
+            except BaseException:
+                vars(package)["_depthscale_waiting"] = waiting  # half a package would lack names for good
+                raise
 
 
 class _Waiting(Loader):
@@ -93,9 +97,14 @@ class _Finder(MetaPathFinder):
 def lazily(names: Names) -> Iterator[None]:
     """Inside, these packages are imported without being run, where nobody has imported them before.
 
-    They stay as they are afterwards, until something that they lack is looked up.
+    They stay as they are afterwards, until something that they lack is looked up. Those that an earlier use of this
+    left unrun go on from here: running one in the middle of an import of its own parts would fail.
     """
     finder = _Finder(names)
+    for name in names:
+        waiting = vars(sys.modules[name]).get("_depthscale_waiting") if name in sys.modules else None
+        if waiting is not None:
+            waiting.finder = finder
     sys.meta_path.insert(0, finder)
     try:
         yield
