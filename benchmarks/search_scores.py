@@ -82,7 +82,9 @@ def measure(cells: list[str], names: list[str], known: Known, file: Path, worker
     return len(left)
 
 
-def correlations(known: Known, groups: dict[str, list[int]], tables: dict[str, Table]) -> tuple[dict[str, list[float]], int]:
+def correlations(
+    known: Known, groups: dict[str, list[int]], tables: dict[str, Table]
+) -> tuple[dict[str, list[float]], int]:
     """By score: Spearman and partial correlation on every data set; and the number of cells."""
     of = {published_form(cell): found for cell, found in known.items()}
     rows = [(i, of[form]) for form, members in groups.items() if form in of for i in members]
