@@ -3,13 +3,15 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 
 import depthscale as ds
 from depthscale.diagnose import check
 from depthscale.diagnose.examine import closed_gains, moments_of
-from depthscale.diagnose.structure import Structure
+from depthscale.diagnose.pairs import odd_spread
+from depthscale.diagnose.structure import Function, Structure
 from depthscale.errors import DepthscaleError
 from depthscale.graph import Builder, edit, laws, ops
 
@@ -59,6 +61,26 @@ def test_cause_and_remedy_name_the_critical_point() -> None:
     found = check(deep("tanh", laws.TORCH_DEFAULT))
     assert "sw2 = Var W · fan_in = 0.333" in found.cause
     assert "0.125" in found.remedy[0]  # sqrt(1 / 64)
+
+
+@pytest.mark.parametrize("gate", ["sigmoid", "tanh"])
+def test_gates_that_are_saturated_are_judged(gate: str) -> None:
+    # slopes behind such weights are so small that their fourth powers vanish
+    b, law = Builder(), laws.variance(64.0)
+    x = b.input(64)
+    for _ in range(30):
+        value = x.then(ops.Linear(64, law)).then(ops.Activation("silu"))
+        x = value.then(ops.Multiply(), x.then(ops.Linear(64, law)).then(ops.Activation(gate)))
+    assert check(b.graph(x.then(ops.Linear(3, law)))).kind == "exploding"
+
+
+@pytest.mark.parametrize("name", ["silu", "sigmoid", "tanh"])
+@pytest.mark.parametrize("q", [0.5, 2.0])
+def test_the_spread_of_slopes_is_that_of_the_formula(name: str, q: float) -> None:
+    act = ds.activation(name)
+    x, w = np.polynomial.hermite_e.hermegauss(64)
+    square, fourth = (float((w / w.sum()) @ act.derivative(math.sqrt(q) * x) ** k) for k in (2, 4))
+    assert odd_spread(Function("f", act, "x", "f"), q, False) == pytest.approx(fourth / square**2 - 1, rel=1e-9)
 
 
 def test_zero_gains_are_said_and_judged_open() -> None:

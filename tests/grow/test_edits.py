@@ -252,6 +252,34 @@ def test_training_goes_on_through_edits(make):
     assert one.lineage[-1].parameters == sum(p.numel() for p in one.module.parameters())
 
 
+@pytest.mark.parametrize("name", ["cnn", "residual", "bottleneck", "dense", "attention", "gated"])
+def test_the_loss_does_not_jump_in_training(name):
+    graph = NETS[name]()
+    module = build(graph, 0, dtype=torch.float64).train()
+    one = Live(module, torch.optim.AdamW(module.parameters(), 1e-3))
+    x = data(graph, 8)
+    y = torch.arange(8) % 4
+
+    def loss(one: Live) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(one.module(x).flatten(1), y)
+
+    def steps(one: Live) -> None:
+        assert one.optimiser is not None
+        for _ in range(3):
+            one.optimiser.zero_grad()
+            loss(one).backward()
+            one.optimiser.step()
+
+    layers = free_layers(graph)
+    for layer in (layers[0], layers[-1]):
+        steps(one)
+        before = loss(one).item()
+        one = one.apply(widen(one.graph, layer, 2 * spaces_size(one.graph, layer)))
+        assert loss(one).item() == pytest.approx(before, rel=1e-8)
+    steps(one)
+    assert loss(one).item() < before
+
+
 def test_parameters_that_are_not_trained_stay_so():
     graph = zoo.mlp((4, 5, 5, 2), "relu")
     module = build(graph, 0)

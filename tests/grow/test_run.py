@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,8 +21,8 @@ from depthscale.cli import run as command
 from depthscale.data import load
 from depthscale.errors import DepthscaleError
 from depthscale.graph import Graph
-from depthscale.grow.run import Watcher, grow, operations
-from depthscale.grow.schedules import schedules
+from depthscale.grow.run import Watcher, _check_budget, grow, operations
+from depthscale.grow.schedules import Stage, schedules
 from depthscale.record import read
 
 SMALL = {"flops": 1.2e8, "max_parameters": 6000, "theory": False, "device": "cpu"}
@@ -192,6 +193,13 @@ def test_what_cannot_be_used_is_said_in_one_sentence(change, words, digits):
     with pytest.raises(DepthscaleError, match=words) as error:
         grow(net(), digits, **{**SMALL, **change})
     assert "\n" not in str(error.value)
+
+
+def test_the_budget_that_is_asked_for_is_enough():
+    stages, step = (Stage("birth", 0.1), Stage("youth", 1.0)), 1.234e7
+    with pytest.raises(DepthscaleError, match="at least") as error:
+        _check_budget(1.2e8, stages, step)
+    _check_budget(float(re.search(r"at least (\S+)", str(error.value))[1]), stages, step)
 
 
 def test_networks_and_data_that_are_unknown(capsys, tmp_path):

@@ -268,8 +268,11 @@ def odd_spread(f: Function, q: float, paired: bool) -> float:
     slope = f.act.derivative(x)
     if paired:
         slope = slope + f.act.derivative(-x)
-    square = float(_W @ slope**2)
-    return float(_W @ slope**4) / square**2 - 1 if square > 0 else math.inf
+    size = float(np.abs(slope).max())
+    if size == 0:
+        return math.inf
+    slope = slope / size  # a saturated gate's are so small that their fourth powers would be zero
+    return float(_W @ slope**4) / float(_W @ slope**2) ** 2 - 1
 
 
 def centre(f: Function) -> float:

@@ -56,10 +56,15 @@ def spot(axes: "Axes", name: str, x: Sequence[float], y: Sequence[float], *, sid
 
 def sizes(axes: "Axes", rows: Sequence[v.Row], setting: str) -> None:
     """Accuracy in % against parameters at the end, of all schedules in a setting."""
+    from matplotlib.ticker import LogLocator
+
     names = [n for n in MARKS if n in v.schedules_of(rows)]
     for name, factor in apart(names).items():
         x = [factor * r for r in v.values(rows, setting, name, "parameters").values()]
         spot(axes, name, x, [100 * r for r in v.values(rows, setting, name).values()])
     axes.set_title(setting)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.xaxis.set_minor_formatter("")
     axes.set_xlabel("parameters at the end (set apart)")

@@ -247,10 +247,17 @@ def _check_budget(budget: float, stages: tuple[Stage, ...], step: float) -> None
     ends = [s.until for s in stages]
     shortest = min(b - a for a, b in zip([0.0, *ends[:-1]], ends, strict=True))
     if shortest * budget < step:
+        enough = f"{_rounded_up(step / shortest):.2g}"
         raise DepthscaleError(
-            f"expected at least {step / shortest:.2g} training FLOPs, so that each of the {len(stages)} stages of this "
-            f"schedule takes a step, got {budget:.2g}"
+            f"expected at least {enough} training FLOPs, so that each of the {len(stages)} stages of this schedule "
+            f"takes a step, got {budget:.3g}"
         )
+
+
+def _rounded_up(x: float) -> float:
+    """To two digits, so that what is asked for is enough."""
+    unit = 10.0 ** (math.floor(math.log10(x)) - 1)
+    return math.ceil(x / unit) * unit
 
 
 class _Run:
