@@ -74,7 +74,7 @@ def every_spec() -> list[str]:
     for name, config in LARGE.items():
         path = RESULTS / f"{name}.json"
         path.write_text(json.dumps(config, indent=1) + "\n")
-        large.append(f"hf:{path}")
+        large.append(f"hf:{os.path.relpath(path)}")
     return [*smallest_of_timm(), *vision, *[f"hf:{n}" for n in TRANSFORMERS], *large]
 
 
@@ -149,7 +149,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|",
     ]
     for r in sorted(rows, key=lambda r: ("verdict" in r, r["spec"])):
-        name = r["spec"].replace(str(RESULTS) + "/", "")
+        name = r["spec"].replace(os.path.relpath(RESULTS) + "/", "")
         if "verdict" in r:
             counts = f"{r['parameters']:,} | {r['nodes']:,}"
             lines.append(f"| {name} | {counts} | {r['verdict']} | {r['wall_s']:.2f} | {r['cpu_s']:.2f} |")
