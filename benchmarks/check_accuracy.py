@@ -185,7 +185,10 @@ def table(rows: list[dict[str, Any]]) -> str:
         )
     lines += ["", "Not compared:", ""]
     left = [(r["spec"], r.get("skipped") or r.get("crash", "")) for r in rows if "forward" not in r]
-    lines += [f"- {spec.replace(os.path.relpath(RESULTS) + '/', '')}: {why.splitlines()[0] if why else ''}" for spec, why in left]
+    lines += [
+        f"- {spec.replace(os.path.relpath(RESULTS) + '/', '')}: {why.splitlines()[0] if why else ''}"
+        for spec, why in left
+    ]
     return "\n".join(lines) + "\n"
 
 

@@ -10,7 +10,10 @@ from torch.nn import functional as F
 
 import depthscale as ds
 from benchmarks.networks import REPAIR
+from depthscale.capture import trace
 from depthscale.diagnose import check, repair
+from depthscale.diagnose.pairs import is_odd, pairing
+from depthscale.diagnose.structure import Structure
 from depthscale.errors import DepthscaleError
 
 G = torch.Generator().manual_seed(0)
@@ -199,3 +202,18 @@ def test_what_cannot_be_repaired_is_said() -> None:
         model = nn.Linear(2, 2)
     with pytest.raises(DepthscaleError, match="meta device"):
         repair(model, torch.randn(4, 2))
+
+
+class SquarePlus(nn.Module):
+    """Written out: the sum in it is a step of the function, not the end of a residual branch."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (x + torch.sqrt(x * x + 4.0)) / 2
+
+
+def test_a_sum_inside_a_function_is_a_step_of_it() -> None:
+    structure = Structure(trace(plain(4, SquarePlus), X).graph)
+    assert [f.root for f in structure.functions.values()] == ["0", "2", "4"]
+    assert not structure.residuals
+    found = pairing(structure, lambda f: not is_odd(f), lambda _: True)
+    assert set(found.functions) == set(structure.functions)

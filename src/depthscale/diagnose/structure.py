@@ -6,7 +6,7 @@ the elementwise function of its output that the next layers see, whether an Acti
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -133,7 +133,28 @@ class Structure:
             if user in found and found[user].root == found[name].root
         }
         inside = {name for name in inner if all(u in found for u in self.graph.consumers[name])}
+        inside |= {name for name, f in found.items() if self._swallowed(name, f.root, found)}
         return {name: f for name, f in found.items() if name not in inside}
+
+    def _swallowed(self, name: str, root: str, found: Mapping[str, Function]) -> bool:
+        """Whether a value of a root is read by larger functions of it alone, as √(x² + 4) is by (x + √(x² + 4))/2."""
+        if name in self.graph.outputs:
+            return False
+        users = self.graph.consumers[name]
+        return bool(users) and all(
+            found[u].root == root if u in found else self._sums(u, root) and self._swallowed(u, root, found)
+            for u in users
+        )
+
+    def _sums(self, name: str, root: str) -> bool:
+        """Whether a node adds a root to a function of it."""
+        plan = self.fused.get(name)
+        return plan is not None and plan.pool is None and plan.root == root and self._gate_like(plan)
+
+    def _is_step(self, name: str) -> bool:
+        """Whether a sum is a step on the way to a function."""
+        plan = self.fused.get(name)
+        return plan is not None and self._sums(name, plan.root) and self._swallowed(name, plan.root, self.functions)
 
     def _function(self, node: Node) -> Function | None:
         op = node.op
@@ -219,7 +240,7 @@ class Structure:
         """Residual sums by their node."""
         found: dict[str, Residual] = {}
         for node in self.graph.nodes:
-            if isinstance(node.op, ops.Add) and node.name not in self.functions:
+            if isinstance(node.op, ops.Add) and node.name not in self.functions and not self._is_step(node.name):
                 residual = self._residual(node)
                 if residual is not None:
                     found[node.name] = residual
