@@ -74,3 +74,24 @@ def test_rounding_inside_a_function_is_not_taken_for_structure(f):
     assert len(mesh.cuts(8.0)) < 100
     assert mesh.unresolved == 0
     assert not mesh.breaks(8.0)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: (x + np.sqrt(x * x + 4.0)) / 2,
+        lambda x: x * (1 + np.tanh(x)),
+        lambda x: np.sqrt(1 + x * x) - 1 - x,
+    ],
+)
+def test_what_cancels_far_out_takes_few_panels_and_has_no_breaks(f):
+    mesh = Mesh(f)
+    reach = 8.0 * 4.0**9
+    assert len(mesh.cuts(reach)) < 150
+    assert mesh.breaks(reach) == ()
+    assert mesh.unresolved == 0.0
+
+
+def test_a_kink_far_out_is_still_found():
+    (one,) = Mesh(lambda x: x + 0.01 * np.maximum(x - 50_000.0, 0.0)).breaks(8.0 * 4.0**7)
+    assert (one.x, one.order) == (pytest.approx(50_000.0), 1)

@@ -201,3 +201,20 @@ def test_weights_for_a_wanted_depth():
     assert relu.ordered == pytest.approx(2 * np.exp(-6 / 30))
     with pytest.raises(TheoryError, match="positive"):
         weights_for_depth("tanh", 0)
+
+
+def test_a_function_written_with_terms_that_cancel_is_judged():
+    """Squareplus has no critical line: √(x² + 4) + x far to the left is nothing but rounding, and stays cheap there."""
+
+    def squareplus(x):
+        return (x + np.sqrt(x * x + 4)) / 2
+
+    def slope(x):
+        return (1 + x / np.sqrt(x * x + 4)) / 2
+
+    def missing(q):
+        return gauss(lambda u: squareplus(u) ** 2, q) / gauss(lambda u: slope(u) ** 2, q) - q
+
+    assert all(missing(q) > 0 for q in (0.01, 0.3, 1.0, 10.0, 1e3))
+    with pytest.raises(TheoryError, match="no critical line"):
+        critical_point(squareplus)

@@ -22,6 +22,8 @@ from depthscale.numerics.panels import legendre
 
 _N = 16
 _TOL = 2e-13
+_FLOOR = 1e-4  # of the size of f near 0: what is smaller counts as nothing
+_ROUNDING = 4 * EPS  # of that size: what is smaller, and stays when halved, is rounding
 _MAX_PANELS = 40_000
 _FIRST = np.array([-8.0, -4.0, -2.0, 0.0, 2.0, 4.0, 8.0])
 # where each panel is compared with its series, besides the Gauss points: its very ends, where a kink could hide, and
@@ -119,12 +121,17 @@ def _coefficients(f: Function, left: Array, width: Array) -> tuple[Array, Array]
     return series, np.asarray(missed)
 
 
+def _rounded_inside(rounding: float, left: Array, width: Array) -> Array:
+    """The rounding of what cancels inside f, as in 1 + tanh x or x + √(x² + 4): terms that may grow as x does."""
+    return np.asarray(rounding * np.maximum(1.0, (np.abs(left) + width) / 8.0))
+
+
 def _refine(f: Function, first: Array) -> tuple[Array, Array, Array, float, float]:
     """Halves until resolved. Returns left, width (P,), coefficients (P, N) ascending, what stayed unresolved, and
-    the size below which the function counts as nothing.
+    the largest size of the function near 0.
     """
     left, width = first[:-1], np.diff(first)
-    floor, rounding = 0.0, 0.0
+    near, floor, rounding = 0.0, 0.0, 0.0
     before = np.full(len(left), np.inf)  # the tail of the panel that each is half of
     done: list[tuple[Array, Array, Array]] = []
     unresolved, count = 0.0, 0
@@ -133,15 +140,15 @@ def _refine(f: Function, first: Array) -> tuple[Array, Array, Array, float, floa
         scale = np.abs(coefficients).sum(axis=1)
         if level == 0:
             finite = scale[np.isfinite(scale) & (np.abs(left) < 8.0)]
-            floor = 1e-4 * float(finite.max(initial=0.0))
-            rounding = 4 * EPS * float(finite.max(initial=0.0))
+            near = float(finite.max(initial=0.0))
+            floor, rounding = _FLOOR * near, _ROUNDING * near
         tail = np.maximum(np.abs(coefficients[:, -3:]).max(axis=1), missed / 16)
         tiny = width <= 4 * np.spacing(np.maximum(np.abs(left), 1e-300)) + 1e-17
         # a point x is only known to rounding, and so is f there: its slope times that of x
         noise = 8 * EPS * (np.abs(left) + width) * np.abs(coefficients[:, 1]) * 2 / width
         good = (tail <= _TOL * np.maximum(scale, floor) + noise) | ~np.isfinite(scale) | tiny
-        # 1 + tanh x far out: what halving leaves as it is, and so small, is rounding of larger terms inside f
-        good |= (tail <= rounding) & (2 * tail >= before)
+        # far out, what halving leaves as it is, and so small, is rounding of larger terms inside f
+        good |= (tail <= _rounded_inside(rounding, left, width)) & (2 * tail >= before)
         if count + len(left) > _MAX_PANELS:
             relative = tail[~good] / np.maximum(scale, floor)[~good]
             unresolved = max(unresolved, float(relative.max(initial=0.0)))
@@ -155,18 +162,18 @@ def _refine(f: Function, first: Array) -> tuple[Array, Array, Array, float, floa
         width = np.repeat(half, 2)
     order = np.argsort(np.concatenate([d[0] for d in done]), kind="stable")
     lefts, widths, series = (np.concatenate([d[k] for d in done])[order] for k in range(3))
-    return lefts, widths, series, unresolved, floor
+    return lefts, widths, series, unresolved, near
 
 
 def _lay_mesh(f: Function, first: Array) -> tuple[Array, tuple[Break, ...], float]:
     """Refines, closes in on singularities, cuts there and refines again, so that cascades of tiny panels vanish."""
-    left, width, series, unresolved, floor = _refine(f, first)
+    left, width, series, unresolved, near = _refine(f, first)
     singular = _clusters(left, width, first)
     if len(singular):
         first = np.unique(np.concatenate([first, singular]))
-        left, width, series, unresolved, floor = _refine(f, first)
+        left, width, series, unresolved, near = _refine(f, first)
     cuts = np.append(left, left[-1] + width[-1])
-    return cuts, _cusps_told(f, _breaks_at_cuts(left, width, series, floor)), unresolved
+    return cuts, _cusps_told(f, _breaks_at_cuts(left, width, series, near)), unresolved
 
 
 def _clusters(left: Array, width: Array, first: Array) -> Array:
@@ -193,16 +200,19 @@ def _snap(lo: float, hi: float) -> float:
     return (lo + hi) / 2
 
 
-def _breaks_at_cuts(left: Array, width: Array, series: Array, floor: float) -> tuple[Break, ...]:
+def _breaks_at_cuts(left: Array, width: Array, series: Array, near: float) -> tuple[Break, ...]:
     """Compares both sides of each inner cut: value and three derivatives."""
     at_left, at_right = _ends()
     scale = (2.0 / width)[:, None] ** np.arange(4)
     with np.errstate(all="ignore"):
         before = (series @ at_right.T * scale)[:-1]
         after = (series @ at_left.T * scale)[1:]
-        size = np.maximum(np.abs(series).sum(axis=1), floor)
+        size = np.maximum(np.abs(series).sum(axis=1), _FLOOR * near)
+        inside = _rounded_inside(_ROUNDING * near, left, width)
         unit = np.minimum(width[:-1], width[1:])[:, None] ** np.arange(4)
         noise = np.maximum(size[:-1], size[1:])[:, None] * np.array([1e-11, 1e-9, 1e-6, 1e-4])
+        # what a series makes of rounding: its k-th derivative at an end by up to N^(2k) / (2k − 1)!!
+        noise += np.maximum(inside[:-1], inside[1:])[:, None] * np.array([16.0, 1e4, 1e6, 1e8])
         differs = np.abs(after - before) * unit > noise
     found: list[Break] = []
     for k in np.flatnonzero(differs.any(axis=1)):
@@ -244,7 +254,7 @@ def _told(f: Function, group: list[Break]) -> list[Break]:
         powers = np.where(steep, np.log(change[:, 0] / change[:, 1]) / math.log(16.0), np.inf)
     power = float(powers.min())
     gap, wider = (float(values[1, k] - values[0, k]) for k in (2, 1))
-    if not power < 0.9:
+    if not 1e-3 < power < 0.9:
         # x ln |x| has no jump: the difference across it shrinks with the step
         real = group[0].order > 0 or len(group) > 1 or abs(gap) <= 4 * abs(group[0].size)
         return group if real else [Break(at, 1, math.inf, power)]
