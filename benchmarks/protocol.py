@@ -37,6 +37,7 @@ SETTINGS = (
 ENOUGH = 2  # settings that have to train
 BATCH, EVERY, STUCK, MARK, EXPLAINED = 32, 25, 300, 0.9, 0.5
 PIECE = 128  # digits that are measured at once
+CHANCE = {"classify": 0.2, "reconstruct": 0.02}
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Batch:
             measure = (out.argmax(-1) == self.y[:512]).float().mean(1).tolist()
         finite = torch.isfinite(out).flatten(1).all(1).tolist()
         reconstruct = self.network.task == "reconstruct"
-        mark, chance = (EXPLAINED, 0.02) if reconstruct else (MARK, 0.2)
+        mark, chance = EXPLAINED if reconstruct else MARK, CHANCE[self.network.task]
         keep = []
         for k, run in enumerate(self.alive):
             value = measure[k] if finite[k] else -math.inf
@@ -251,6 +252,49 @@ def trained(row: Mapping[str, object], budget: int) -> int:
     return sum(s is not None and s <= budget for s in steps)
 
 
+def best_rows(results: Results, name: str, init: str) -> list[dict]:
+    """One row a seed: the one that was given most steps."""
+    rows: dict[int, dict] = {}
+    for row in results.of(name, init):
+        known = rows.get(row["seed"])
+        if known is None or row.get("limit", BUDGETS[-1]) >= known.get("limit", BUDGETS[-1]):
+            rows[row["seed"]] = row
+    return list(rows.values())
+
+
+def late(rows: Sequence[dict]) -> int:
+    """Runs that were there within the longest budget."""
+    return sum(trained(r, BUDGETS[-1]) for r in rows)
+
+
+def open_runs(rows: Sequence[dict], task: str) -> int:
+    """Runs that were cut at 300 steps although they were learning."""
+    return sum(
+        end == "budget" and (best or 0.0) >= CHANCE[task]
+        for r in rows
+        if r.get("limit", BUDGETS[-1]) < BUDGETS[-1]
+        for end, best in zip(r["end"], r["best"], strict=True)
+    )
+
+
+def verdict(results: Results, name: str, init: str, task: str) -> bool | None:
+    """Whether a network trains from an initialisation; None where that is not known."""
+    rows = best_rows(results, name, init)
+    if not rows:
+        return None
+    if late(rows) >= ENOUGH * len(rows):
+        return True
+    return None if late(rows) + open_runs(rows, task) >= ENOUGH * len(rows) else False
+
+
+def _missing(results: Results, name: str, init: str, task: str, seeds: Sequence[int], steps: int) -> bool:
+    """Whether a seed was not run, or what was run in fewer steps decides nothing."""
+    if not all(results.has(name, init, seed) for seed in seeds):
+        return True
+    given = min(r.get("limit", BUDGETS[-1]) for r in best_rows(results, name, init))
+    return given < steps and verdict(results, name, init, task) is None
+
+
 def fill(
     results: Results,
     networks: Mapping[str, Network],
@@ -258,20 +302,17 @@ def fill(
     seeds: Sequence[int],
     steps: int = BUDGETS[-1],
 ) -> Iterator[str]:
-    """Runs what is missing for up to ``steps`` steps, network by network; yields a line about each."""
+    """Runs what is missing, or undecided by fewer steps, for up to ``steps``, network by network; a line about each."""
     for name, network in networks.items():
         wanted = {
             init: prepare
             for init, prepare in prepares.items()
-            if not all(results.has(name, init, seed) for seed in seeds)
+            if _missing(results, name, init, network.task, seeds, steps)
         }
         if not wanted:
             continue
         start = time.monotonic()
         for (init, seed), runs in trial(network, wanted, seeds, steps).items():
-            if not results.has(name, init, seed):
-                results.add(name, init, seed, runs, limit=steps)
-        told = ", ".join(
-            f"{init} {sum(trained(r, BUDGETS[-1]) for r in results.of(name, init))}/{8 * len(seeds)}" for init in wanted
-        )
+            results.add(name, init, seed, runs, limit=steps)
+        told = ", ".join(f"{init} {late(best_rows(results, name, init))}/{8 * len(seeds)}" for init in wanted)
         yield f"{name}: {told} ({time.monotonic() - start:.0f} s)"

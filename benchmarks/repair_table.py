@@ -16,21 +16,10 @@ from pathlib import Path
 import torch
 from networks import REPAIR
 from networks_train import RESULTS
-from protocol import BUDGETS, ENOUGH, MARK, SETTINGS, Results, trained
+from protocol import BUDGETS, ENOUGH, MARK, SETTINGS, Results, best_rows, late, trained, verdict as decided
 
 INITS = ("own", "Xavier", "Kaiming", "orthogonal", "LSUV", "depthscale")
 TUNED = ("relu 50", "tanh 100", "gelu 60")  # the output's scale was chosen on these
-CHANCE = {"classify": 0.2, "reconstruct": 0.02}
-
-
-def best_rows(results: Results, name: str, init: str) -> list[dict]:
-    """One row a seed: the one that was given most steps."""
-    rows: dict[int, dict] = {}
-    for row in results.of(name, init):
-        known = rows.get(row["seed"])
-        if known is None or row.get("limit", BUDGETS[-1]) >= known.get("limit", BUDGETS[-1]):
-            rows[row["seed"]] = row
-    return list(rows.values())
 
 
 def early(rows: Sequence[dict]) -> int:
@@ -38,29 +27,9 @@ def early(rows: Sequence[dict]) -> int:
     return sum(trained(r, BUDGETS[0]) for r in rows)
 
 
-def late(rows: Sequence[dict]) -> int:
-    return sum(trained(r, BUDGETS[-1]) for r in rows)
-
-
-def open_runs(rows: Sequence[dict], name: str) -> int:
-    """Runs that were cut at 300 steps although they were learning."""
-    floor = CHANCE[REPAIR[name].task]
-    return sum(
-        end == "budget" and (best or 0.0) >= floor
-        for r in rows
-        if r.get("limit", BUDGETS[-1]) < BUDGETS[-1]
-        for end, best in zip(r["end"], r["best"], strict=True)
-    )
-
-
 def verdict(results: Results, name: str, init: str) -> bool | None:
     """Whether a network trains from an initialisation; None where that is not known."""
-    rows = best_rows(results, name, init)
-    if not rows:
-        return None
-    if late(rows) >= ENOUGH * len(rows):
-        return True
-    return None if late(rows) + open_runs(rows, name) >= ENOUGH * len(rows) else False
+    return decided(results, name, init, REPAIR[name].task)
 
 
 def cell(results: Results, name: str, init: str) -> str:
