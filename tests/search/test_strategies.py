@@ -164,9 +164,9 @@ class TestController:
         sampler = Controller(0, batch=100, entropy=0.3)
         trial = self.seen(sampler)[0]
         weights = [sampler.cell, *sampler.heads.values()]
-        old = [log.item() for log, _ in sampler._logs(trial)]
-        got = torch.autograd.grad(sampler._loss(trial, 0.7, old), weights)
-        plain = -sum(0.7 * log + 0.3 * entropy for log, entropy in sampler._logs(trial))
+        old = [log.detach() for log, _ in sampler._logs([trial])]
+        got = torch.autograd.grad(sampler._loss([trial], torch.tensor([0.7]), old), weights)
+        plain = -sum(0.7 * log + 0.3 * entropy for log, entropy in sampler._logs([trial])).sum()
         for a, b in zip(got, torch.autograd.grad(plain, weights), strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
@@ -175,9 +175,22 @@ class TestController:
         """A good action that has become e^0.5 times as likely, and a bad one e^-0.5 times, have no gradient left."""
         sampler = Controller(0, batch=100, entropy=0.0)
         trial = self.seen(sampler)[0]
-        old = [log.item() + moved for log, _ in sampler._logs(trial)]
-        (gradient,) = torch.autograd.grad(sampler._loss(trial, advantage, old), [sampler.cell])
+        old = [log.detach() + moved for log, _ in sampler._logs([trial])]
+        (gradient,) = torch.autograd.grad(sampler._loss([trial], torch.tensor([advantage]), old), [sampler.cell])
         assert bool((gradient == 0).all()) == flat
+
+    def test_trials_that_are_alike_are_one_program(self):
+        """Log probabilities and entropies of several trials are those of each alone; others are told apart."""
+        sampler = Controller(0, batch=100)
+        trials = self.seen(sampler)
+        groups = list(sampler._alike([(t, float(i)) for i, t in enumerate(trials)]))
+        assert sorted(float(a) for _, group in groups for a in group) == [0.0, 1.0, 2.0]
+        for group, _ in groups:
+            assert len({tuple(t.decisions) for t in group}) == 1
+            for k, trial in enumerate(group):
+                for together, alone in zip(sampler._logs(group), sampler._logs([trial]), strict=True):
+                    torch.testing.assert_close(together[0][k], alone[0][0])
+                    torch.testing.assert_close(together[1][k], alone[1][0])
 
     def test_numbers_out_of_range(self):
         with pytest.raises(SearchError, match="at least 1 pass"):

@@ -91,7 +91,7 @@ def draw(data: Data) -> "Picture":
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("step")
     axes.set_ylabel("training accuracy")
-    axes.legend(title=f"tanh, {data['depth']} layers of {data['width']}, digits", loc="upper left")
+    axes.legend(title=f"tanh, {data['depth']} layers of {data['width']}, digits", loc="center right")
     return figure
 
 

@@ -18,6 +18,7 @@ WIDTH, DEPTH, LR, CLIP = 100, 8, 0.01, 1.0
 STD = 0.25  # N(0, 1/16) whatever the width: sw2 = 6.25, three times what ReLU keeps lengths at
 SAVED = 0.8  # training accuracy
 HIGHEST = 1e8  # loss that is still drawn
+LOWEST = 1e-12  # of a loss on a logarithmic axis
 
 
 def run(quick: bool, seed: int, say: Say) -> Data:
@@ -69,12 +70,19 @@ def judge(data: Data) -> Verdict:
     return Verdict("holds" if np.mean(lost) >= 0.75 and np.mean(saved) >= 0.75 else "fails", words)
 
 
+def _smoothed(y: np.ndarray) -> np.ndarray:
+    """Geometric means over a tenth of the steps to either side: the first ten steps stay as they are."""
+    tenth = np.arange(1, len(y) + 1) // 10
+    logs = np.log(np.maximum(y, LOWEST))
+    return np.exp([logs[max(t - n, 0) : t + n + 1].mean() for t, n in enumerate(tenth)])
+
+
 def draw(data: Data) -> "Picture":
     """Loss over steps, a cross where a network's numbers broke."""
     figure, (axes,) = picture()
     for (name, arm), colour in zip(data["arms"].items(), (SECOND, ACCENT, THIRD), strict=True):
         for k, losses in enumerate(arm["losses"]):
-            y = np.minimum(np.array(losses, dtype=float), HIGHEST)
+            y = _smoothed(np.minimum(np.array(losses, dtype=float), HIGHEST))
             broken = arm["diverged_at"][k] is not None
             axes.plot(np.arange(1, len(y) + 1), y, color=colour, linewidth=1, alpha=0.6, label=name if k == 0 else None)
             if broken:
@@ -85,7 +93,7 @@ def draw(data: Data) -> "Picture":
     axes.set_xlim(1, data["steps"])
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("step")
-    axes.set_ylabel("loss of the batch")
+    axes.set_ylabel("loss of the batch, means over ±10 % of the steps")
     axes.legend()
     return figure
 

@@ -50,14 +50,15 @@ def _reach(op: Op, *sources: tuple[float, int, int]) -> tuple[float, int, int]:
 def cell_features(cell: str) -> np.ndarray:
     """The same of one cell of NAS-Bench-201: its four paths, and the operations on them; from the string alone."""
     edges = parse(cell)
-    rows = []
-    for path in ((3,), (0, 4), (1, 5), (0, 2, 5)):
-        along = Counter(edges[i] for i in path)
-        open_ = along["none"] == 0
-        rows.append([open_ * n for n in (1, along["nor_conv_3x3"], along["nor_conv_1x1"], along["avg_pool_3x3"])])
-    paths, large, small, pools = np.array(rows, dtype=float).T
-    through = [paths.sum(), large.max(), large.sum(), small.sum(), small.max(), pools.sum(), pools.min()]
-    return np.array([*through, (large + small).max(), *(float(edges.count(op)) for op in OPS)])
+    along = [[edges[i] for i in path] for path in ((3,), (0, 4), (1, 5), (0, 2, 5))]
+    along = [path for path in along if "none" not in path]
+    shut = 4 - len(along)  # paths that nothing passes count nothing
+    large, small, pools = (
+        [path.count(op) for path in along] + [0] * shut for op in ("nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3")
+    )
+    through = [len(along), max(large), sum(large), sum(small), max(small), sum(pools), min(pools)]
+    windows = max(a + b for a, b in zip(large, small, strict=True))
+    return np.array([*through, windows, *(edges.count(op) for op in OPS)], dtype=float)
 
 
 def of_decisions(space: Space, most: int = 5_000) -> Features:
@@ -79,10 +80,12 @@ def of_decisions(space: Space, most: int = 5_000) -> Features:
 
 
 def _features(space: Space, decisions: Mapping[str, Value]) -> np.ndarray | None:
-    rng = np.random.default_rng(0)
+    fixed: list[np.random.Generator] = []  # made where it is needed, for making one takes as long as all the rest
 
     def rest(name: str, domain: Domain) -> Value:
-        return domain.draw(rng)
+        if not fixed:
+            fixed.append(np.random.default_rng(0))
+        return domain.draw(fixed[0])
 
     try:
         found = space.draw(Script(decisions, rest)).architecture

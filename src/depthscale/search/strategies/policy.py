@@ -6,6 +6,7 @@ passes over a batch of trials its objective is clipped (Schulman et al. 2017, "P
 algorithms", equation 7), as the controller of NASNet is trained (Zoph et al. 2018).
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -131,7 +132,7 @@ class Controller(Strategy):
         import torch
 
         h, c = state
-        i, f, g, o = (torch.cat([x, h]) @ self.cell.T + self.bias).chunk(4)
+        i, f, g, o = (torch.cat([x, h], -1) @ self.cell.T + self.bias).chunk(4, -1)
         c = torch.sigmoid(f + 1) * c + torch.sigmoid(i) * torch.tanh(g)
         return torch.sigmoid(o) * torch.tanh(c), c
 
@@ -164,16 +165,28 @@ class Controller(Strategy):
         self.baseline = 0.9 * self.baseline + 0.1 * reward
         if len(self.waiting) < self.batch:
             return
-        old = [[log.item() for log, _ in self._logs(s)] for s, _ in self.waiting]
+        groups = list(self._alike(self.waiting))
+        old = [[log.detach() for log, _ in self._logs(seen)] for seen, _ in groups]
         for _ in range(self.passes):
-            loss = sum(self._loss(s, a, o) for (s, a), o in zip(self.waiting, old, strict=True)) / len(self.waiting)
+            loss = sum(self._loss(s, a, o) for (s, a), o in zip(groups, old, strict=True)) / len(self.waiting)
             self.optimiser.zero_grad()
             loss.backward()  # type: ignore[union-attr]
             self.optimiser.step()
         self.waiting = []
 
-    def _loss(self, seen: Seen, advantage: float, old: list[float]) -> "torch.Tensor":
-        """To be minimised: minus the clipped surrogate of every decision, and minus the entropy bonus.
+    def _alike(self, trials: "list[tuple[Seen, float]]") -> "Iterator[tuple[list[Seen], torch.Tensor]]":
+        """Trials that made the same decisions among as many options, and their advantages (G,): one tensor program."""
+        import torch
+
+        groups: dict[tuple[tuple[str, int], ...], list[tuple[Seen, float]]] = {}
+        for seen, advantage in trials:
+            asked = tuple((name, bins(seen.domains[name])) for name in seen.decisions)
+            groups.setdefault(asked, []).append((seen, advantage))
+        for group in groups.values():
+            yield [s for s, _ in group], torch.tensor([a for _, a in group])
+
+    def _loss(self, seen: list[Seen], advantage: "torch.Tensor", old: "list[torch.Tensor]") -> "torch.Tensor":
+        """To be minimised, summed over trials: minus the clipped surrogate of every decision, and the entropy bonus.
 
         In the first pass every ratio is 1, and its gradient is REINFORCE's, advantage ∇ log p.
         """
@@ -183,21 +196,20 @@ class Controller(Strategy):
         for (log, entropy), before in zip(self._logs(seen), old, strict=True):
             ratio = (log - before).exp()
             surrogate = torch.minimum(ratio * advantage, ratio.clamp(1 - self.clip, 1 + self.clip) * advantage)
-            loss = loss - surrogate - self.entropy * entropy
+            loss = loss - (surrogate + self.entropy * entropy).sum()
         return loss
 
-    def _logs(self, seen: Seen) -> "list[tuple[torch.Tensor, torch.Tensor]]":
-        """Of every decision of a trial: log p of what was decided, and the entropy of its distribution."""
+    def _logs(self, seen: list[Seen]) -> "list[tuple[torch.Tensor, torch.Tensor]]":
+        """Of every decision of trials that are alike: log p of what was decided, and the entropies, each (G,)."""
         import torch
 
-        zero, found = torch.zeros(self.width), []
-        state = self._step(self.start[0], (zero, zero))
-        for name, value in seen.decisions.items():
-            domain = seen.domains[name]
-            if not self._known(name, bins(domain)):
+        zero, found = torch.zeros(len(seen), self.width), []
+        state = self._step(self.start.expand(len(seen), -1), (zero, zero))
+        for name in seen[0].decisions:
+            if not self._known(name, bins(seen[0].domains[name])):
                 continue
-            log = torch.log_softmax(self.heads[name] @ state[0], 0)
-            action = bin_of(domain, value)
-            found.append((log[action], -(log.exp() * log).sum()))
+            logs = torch.log_softmax(state[0] @ self.heads[name].T, -1)  # (G, options)
+            action = torch.tensor([bin_of(s.domains[name], s.decisions[name]) for s in seen])
+            found.append((logs.gather(1, action[:, None])[:, 0], -(logs.exp() * logs).sum(-1)))
             state = self._step(self.embeddings[name][action], state)
         return found
