@@ -234,3 +234,22 @@ def test_a_merged_axis_is_cut_through_one_of_its_factors() -> None:
     assert reshape(merged, (4, 12)).axes[1].factors == (2, 6)
     assert matrix_of(reshape(merged, (4, 12))) == pytest.approx(matrix_of(x), abs=1e-9)
     assert reshape(merged, (3, 16)).axes[1].factors == ()  # does not fit: exchangeable
+
+
+def test_the_maximum_over_an_axis_beside_one_that_tells_distances_apart() -> None:
+    """Against sampling; gradients go to one entry each, so that their energy is kept."""
+    axes = (Axis(1), Axis(4), Axis(6, 3))
+    near = np.exp(-0.5 * np.abs(np.subtract.outer(np.arange(6), np.arange(6))))
+    covariance = np.kron(0.7 * np.eye(4) + 0.3, near)
+    x = state(axes, classes_of(covariance, axes), 0.0)
+    op = ops.Reduce("max", (1,))
+    y = forward(op, Setting(1), x)
+    rng = np.random.default_rng(0)
+    drawn = rng.multivariate_normal(np.zeros(24), covariance, 100_000).reshape(-1, 4, 6).max(1)
+    expected = classes_of(drawn.T @ drawn / len(drawn), y.axes)
+    exist = ~np.isnan(expected)
+    np.testing.assert_allclose(y.q[exist], expected[exist], rtol=0.02)
+    g = random_state((Axis(1), Axis(6, 3)), rng)
+    (gx,) = backward(op, Setting(1), g, y, x).inputs
+    assert gx is not None
+    assert 4 * gx.q[0, 0, 0] == pytest.approx(np.trace(matrix_of(g)) / 6)

@@ -109,6 +109,7 @@ def _together(n: float, matched: Array, shared: Array) -> Array:
 @backward.register(ops.Reduce)
 def _(op: ops.Reduce, setting: Setting, g: State, y: State, x: State) -> Pulled:
     over = reduced_axes(op.axes, len(x.axes))
+    g = coarse(g) if op.kind == "max" else g
     q = g.q
     if not op.keep:
         for i in over:

@@ -78,6 +78,7 @@ def _(op: ops.Reduce, setting: Setting, x: State) -> State:
     over = reduced_axes(op.axes, len(x.axes))
     n = math.prod(x.axes[i].n for i in over)
     if op.kind == "max":
+        x = coarse(x)
         q, mean, spread = _reduce_max(x, over, n)
     else:
         scale = float(n) if op.kind == "sum" else 1.0
@@ -93,8 +94,7 @@ def _(op: ops.Reduce, setting: Setting, x: State) -> State:
 
 
 def _reduce_max(x: State, over: tuple[int, ...], n: int) -> tuple[Array, Array, float]:
-    """Maximum over axes: one window that holds all of their entries."""
-    x = coarse(x)
+    """Maximum over axes of a coarse state: one window that holds all of their entries."""
     first = tuple(slice(0, 1) if i in over else slice(None) for i in range(x.q.ndim))
     every = average_pairs(x.q, x.axes, over)
     matched = x.q[first]
