@@ -212,3 +212,81 @@ def test_windows_and_mirrors_compute_what_torch_computes(name: str) -> None:
     for n in (3, 5):
         torch.testing.assert_close(net(images(n)), module(images(n)))
     assert ds.propagate(c.graph, batch=4).rows[-1].q > 0
+
+
+class Read(nn.Module):
+    """A recurrent layer of torch, and what is made of its outputs and its last states."""
+
+    def __init__(self, kind: str, **options: object) -> None:
+        super().__init__()
+        self.layer = getattr(nn, kind)(5, 6, **options)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out, last = self.layer(x)
+        states = torch.cat([s.movedim(-2, 0).flatten(1) for s in (last if isinstance(last, tuple) else (last,))], 1)
+        return torch.cat([(out if self.layer.batch_first else out.transpose(0, 1)).flatten(1), states], 1)
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize("kind", ["RNN", "GRU", "LSTM"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch_first": True},
+        {"batch_first": True, "num_layers": 2, "bidirectional": True},
+        {"batch_first": True, "bias": False, "num_layers": 2, "dropout": 0.5},
+        {"batch_first": True, "proj_size": 3, "num_layers": 2},
+        {"batch_first": True, "nonlinearity": "relu"},
+    ],
+    ids=lambda o: "-".join(o)[12:] or "plain",
+)
+def test_recurrent_layers_compute_what_torch_computes(kind: str, options: dict[str, object]) -> None:
+    if ("proj_size" in options and kind != "LSTM") or ("nonlinearity" in options and kind != "RNN"):
+        pytest.skip("torch has no such layer")
+    torch.manual_seed(0)
+    module, x = Read(kind, **options).eval(), torch.randn(4, 7, 5)
+    c = trace(module, x, train=False)
+    torch.testing.assert_close(rebuilt(c).eval()(x), module(x), rtol=1e-4, atol=1e-5)
+    once = sum(p.numel() for p in module.parameters())
+    # biases of the first step, whose state is zeros, are parameters of their own beside those of the later steps
+    first = sum(p.numel() for name, p in module.named_parameters() if "bias_hh" in name)
+    if kind == "LSTM":
+        first = first * 3 // 4  # nothing is there to forget
+    assert c.graph.cost().parameters == once + first
+
+
+def test_steps_that_come_first_and_cells_compute_what_torch_computes() -> None:
+    class Cells(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.lstm = nn.GRU(5, 6), nn.LSTMCell(6, 6)
+            self.gru, self.rnn = nn.GRUCell(6, 6), nn.RNNCell(6, 6, nonlinearity="relu", bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out, _ = self.layer(x.transpose(0, 1))
+            h = c = g = r = torch.zeros_like(out[0])
+            for t in out:
+                h, c = self.lstm(t, (h, c))
+                g = self.gru(h, g)
+                r = self.rnn(g, r)
+            return r + c
+
+    torch.manual_seed(0)
+    module, x = Cells().eval(), torch.randn(4, 7, 5)
+    torch.testing.assert_close(rebuilt(trace(module, x, train=False)).eval()(x), module(x), rtol=1e-4, atol=1e-5)
+
+
+def test_gates_have_laws_of_their_own() -> None:
+    module = nn.LSTM(5, 60, batch_first=True)
+    with torch.no_grad():
+        module.bias_hh_l0.copy_(torch.arange(4.0).repeat_interleave(60))
+        module.weight_hh_l0[60:120] *= 3
+    c = trace(module, torch.randn(4, 3, 5))
+    linear = [n.op for n in c.graph.nodes if isinstance(n.op, ops.Linear)]
+    found = {op.bias.value: op.weight for op in linear if isinstance(op.bias, laws.Constant)}
+    assert set(found) == {0.0, 1.0, 2.0, 3.0}
+    rows = module.weight_hh_l0.detach().square().reshape(4, -1).mean(1)
+    for k in range(4):
+        law = found[float(k)]
+        assert isinstance(law, laws.Measured)
+        assert law.mean_square == pytest.approx(float(rows[k]), rel=1e-5)

@@ -128,21 +128,21 @@ def test_nothing_of_the_model_is_changed() -> None:
 
 
 def test_recurrences_of_the_library_are_observed() -> None:
+    """Where no graph is made of them: steps of sequences that are packed, being of different lengths."""
+
     class Reader(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.words, self.cell, self.head = (
-                nn.Embedding(50, 16),
-                nn.GRU(16, 32, 2, batch_first=True),
-                nn.Linear(32, 4),
-            )
+            self.words = nn.Embedding(50, 16)
+            self.cell, self.head = nn.GRU(16, 32, 2, batch_first=True), nn.Linear(32, 4)
 
         def forward(self, tokens: Tensor) -> Tensor:
-            out: Tensor = self.head(self.cell(self.words(tokens))[0][:, -1])
+            words = nn.utils.rnn.pack_padded_sequence(self.words(tokens), torch.arange(7, 0, -1), batch_first=True)
+            out: Tensor = self.head(self.cell(words)[1][-1])
             return out
 
     torch.manual_seed(0)
-    found = check(Reader(), torch.randint(0, 50, (8, 7)))
+    found = check(Reader(), torch.randint(0, 50, (7, 7)))
     assert isinstance(found, Observed)
     assert [r.kind for r in found.layers] == ["Embedding", "GRU", "Linear"]
     assert found.trains

@@ -43,12 +43,17 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 @dataclass
 class Mapper:
-    """The state of one walk. laws: of the module's parameters and buffers, by name; evaluator: values of statics."""
+    """The state of one walk.
+
+    laws: of the module's parameters and buffers, by name; evaluator: values of statics. parts: laws of views that are
+    parts of a parameter, where values can be read.
+    """
 
     program: Program
     laws: Callable[[str], Law]
     evaluator: Evaluator
     batch: int
+    parts: Callable[[Source], Law] | None = None
     drafts: list[Draft] = field(default_factory=list)
     values: dict[FxNode, Value] = field(default_factory=dict)
     flexible: bool = True  # no size in the program depends on the batch in a way that the graph cannot say
@@ -220,13 +225,20 @@ class Mapper:
         """Law, source and shape (axes of repeats shrunk to 1) of a static tensor."""
         source, shape = self.traced(value)
         if source.steps is not None:
-            law = self.laws(source.names[0])
-            return (without_structure(law, shape) if _cuts(source) else law), source, shape
+            return self.law(source, shape), source, shape
         tensor = self.evaluate(value)
         for i, n in enumerate(tensor.shape):
             if n > 1 and bool((tensor == tensor.narrow(i, 0, 1)).all()):
                 tensor = tensor.narrow(i, 0, 1)
         return read_law(tensor.float(), f"the value of {value.fx.name}"), source, tuple(tensor.shape)
+
+    def law(self, source: Source, shape: Shape) -> Law:
+        """The law of a view of one parameter: of a part its own where that can be read, else that of the whole."""
+        name = source.names[0]
+        if not _cuts(source):
+            return self.laws(name)
+        read = self.parts(source) if self.parts is not None else None
+        return without_structure(self.laws(name), shape) if read is None else read
 
     def evaluate(self, value: Static) -> Tensor:
         """The value of a static tensor."""
@@ -285,9 +297,7 @@ class Mapper:
         source, own = self.traced(value)
         if source.steps is None or own != value.shape:
             return None, None
-        law = self.laws(source.names[0])
-        if _cuts(source):
-            law = without_structure(law, shape)
+        law = self.law(source, shape)
         if turn:
             source = Source(source.names, (*source.steps, Step(torch.ops.aten.t.default, ())))
         return law, source

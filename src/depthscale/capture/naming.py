@@ -22,6 +22,7 @@ def unique_names(drafts: Mapping[int, Draft]) -> dict[int, str]:
         while "." in path:
             path = path.rpartition(".")[0]
             scopes.add(path)
+    kept = scopes | set(paths.values())
     taken: set[str] = set()
     out: dict[int, str] = {}
     for i, draft in drafts.items():
@@ -31,11 +32,11 @@ def unique_names(drafts: Mapping[int, Draft]) -> dict[int, str]:
         if path and alone[path] == 1 and path not in scopes:
             out[i] = path
         else:
-            out[i] = _numbered(f"{path}.{_leaf(draft)}" if path else _leaf(draft), taken, scopes | set(paths.values()))
+            out[i] = _numbered(f"{path}.{_leaf(draft)}" if path else _leaf(draft), taken, kept)
         taken.add(out[i])
     for i, draft in drafts.items():
         if isinstance(draft.op, ops.Input):
-            out[i] = _numbered(_clean(draft.leaf), taken, scopes | set(paths.values()))
+            out[i] = _numbered(_clean(draft.leaf), taken, kept)
             taken.add(out[i])
     return out
 

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from depthscale.capture.program import Program, training, words
 from depthscale.capture.uncompiled import uncompiled
+from depthscale.capture.unrolled import UNROLLED
 
 # Functions whose result is in all but its values like their first argument. Their kernels need not run without memory:
 # those of normalisation and of some activations are slow, and load a computer algebra system for symbolic shapes.
@@ -28,6 +29,8 @@ _ALIKE = words(
     "batch_norm layer_norm group_norm instance_norm dropout feature_dropout relu relu6 gelu silu mish elu selu celu "
     "leaky_relu sigmoid tanh hardswish hardsigmoid hardtanh softplus softsign"
 )
+_ZEROS = ("aten.zeros.", "aten.zeros_like.", "aten.new_zeros.")
+_SAME = ("aten.detach.", "aten.alias.", "aten.select.", "aten.expand.", "aten.unsqueeze.", "aten.view.")
 _alias = torch.ops.aten.alias.default
 
 
@@ -87,6 +90,9 @@ class Tape(ProxyTorchDispatchMode):
                 self.constants[node.name] = t
         if any(t.device.type == "meta" for t in tensors):
             args, kwargs = tree_map(self._thin, (args, kwargs))
+        if func in UNROLLED:  # recorded as the operations it is made of
+            with self:
+                return UNROLLED[func](self._is_zero, *args, **kwargs)
         self.depth += 1
         try:
             out = _alike(func, args, kwargs)
@@ -105,6 +111,13 @@ class Tape(ProxyTorchDispatchMode):
             self.thin[id(value)] = thin = torch.empty_like(value, device="meta")
             self._keep(thin, self.known[id(value)])
         return self.thin[id(value)]
+
+    def _is_zero(self, value: Tensor) -> bool:
+        """Whether a tensor was made as zeros while recording."""
+        node = self.known[id(value)]
+        while str(node.target).startswith(_SAME):
+            node = node.all_input_nodes[0]
+        return str(node.target).startswith(_ZEROS)
 
     def _record(self, func: Any, args: Any, kwargs: Any, out: Any) -> None:
         def node_of(value: Any) -> Any:

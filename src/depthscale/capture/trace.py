@@ -89,7 +89,8 @@ def trace(
     program = _exported(module, args, kwargs, train)
     own = dict(module.named_parameters(remove_duplicate=False)) | dict(module.named_buffers(remove_duplicate=False))
     read = laws or _reader(own)
-    mapper = Mapper(program, read, Evaluator(program, values or _values(own)), _batch(program))
+    parts = _part_reader(own) if laws is None else None
+    mapper = Mapper(program, read, Evaluator(program, values or _values(own)), _batch(program), parts)
     outputs = mapper.run()
     if not outputs:
         raise CaptureError("expected a model whose output depends on its input, but nothing of the data arrives there")
@@ -131,6 +132,18 @@ def _reader(own: Mapping[str, Tensor]) -> LawOf:
                 )
             known[name] = read_law(own[name], name)
         return known[name]
+
+    return read
+
+
+def _part_reader(own: Mapping[str, Tensor]) -> Callable[[Source], Law]:
+    known: dict[Any, Law] = {}
+
+    def read(source: Source) -> Law:
+        key = (source.names, str(source.steps))
+        if key not in known:
+            known[key] = read_law(source.view(own[source.names[0]].detach()), source.names[0])
+        return known[key]
 
     return read
 

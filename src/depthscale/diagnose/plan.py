@@ -47,6 +47,7 @@ class Choice:
     sb2: float
     what: str
     why: str
+    opens: float = 0.0
 
 
 def plan(s: Structure, free: Callable[[str], bool], q_input: float = 1.0) -> dict[str, Choice]:
@@ -61,6 +62,22 @@ def plan(s: Structure, free: Callable[[str], bool], q_input: float = 1.0) -> dic
             continue
         chosen[key] = _choice(s, site, pairs, q, uses[key])
     return {c.layer: c for c in chosen.values()}
+
+
+def _gate(s: Structure, site: Site, base: Choice, series: bool) -> Choice:
+    """A gate half open; open where it carries a state over many steps: of W x + U h, U's bias says so."""
+    if not series:
+        return replace(base, q=GATE, why="a gate: small weights, so that it starts half open")
+    why, steps = "a gate: a tenth of an isometry, so that it hardly moves", s.carried.steps.get(base.key, 1)
+    if steps == 1 or site.node.op.bias is None:  # type: ignore[attr-defined]
+        return replace(base, q=None, gain=0.1, why=why)
+    why += f", open by a bias of ln {steps}: it carries a state over {steps} steps"
+    return replace(base, q=None, gain=0.1, opens=math.log(steps), why=why)
+
+
+def _in_series(s: Structure, site: Site) -> bool:
+    same = [n for n in s.sites if s.key(n) == s.key(site.name)]
+    return len(same) > 1 and s.depends(same[-1], same[0])
 
 
 def _bends(f: Function) -> bool:
@@ -115,9 +132,13 @@ def _choice(s: Structure, site: Site, pairs: Pairing, q: dict[str, float], uses:
     base = Choice(name, s.key(name), reads, writes, USUAL, 1.0, cancels, 0.0, _matrix(s, site, reads, writes), "")
     if site.branch:
         return _branch(s, site, base)
-    if site.gates and site.after is not None and _is_gate(site.after):
-        return replace(base, q=GATE, why=f"a gate: small weights, so that {site.after.name} starts half open")
+    if base.key in s.carried.steps or (site.gates and site.after is not None and _is_gate(site.after)):
+        return _gate(s, site, base, uses > 1 and _in_series(s, site))
     if site.feeds == "product":
+        if uses > 1 and _in_series(s, site):
+            return replace(
+                base, q=None, gain=2.0, why="an isometry, twice over for the gate that lets half of it through"
+            )
         return replace(base, q=_value_length(s, site), why="what a gate lets through half of: twice as much")
     if site.feeds == "output":
         return replace(base, q=OUTPUT, why=f"the output starts small, at a mean square of {OUTPUT:g}")
@@ -177,6 +198,11 @@ def _shared(s: Structure, site: Site, base: Choice, pairs: Pairing, q: dict[str,
     if not series:
         share = length / uses if site.feeds == "function" or site.feeds == "sum" else length
         return replace(base, q=share, why=f"read at {uses} places that add up to length {length:g}")
+    if s.carried.steps:
+        # one matrix again and again: f + W/4 (two gates half open) must not grow in the directions where W is near 1
+        steps = max(s.carried.steps.values())
+        why = f"part of an isometry: the state is carried over {steps} steps beside it"
+        return replace(base, q=None, gain=min(1.0, 4 / steps), why=why)
     before = next((s.sites[n].before for n in same if s.sites[n].before is not None), None)
     gain = 1.0
     if before is not None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from depthscale.diagnose.carried import Carried, carried
 from depthscale.errors import TheoryError
 from depthscale.graph import Graph, Node, Op, ops
 from depthscale.graph.laws import Fans
@@ -240,7 +241,8 @@ class Structure:
         """Residual sums by their node."""
         found: dict[str, Residual] = {}
         for node in self.graph.nodes:
-            if isinstance(node.op, ops.Add) and node.name not in self.functions and not self._is_step(node.name):
+            bare = node.name not in self.functions and node.name not in self.carried.sums
+            if isinstance(node.op, ops.Add) and bare and not self._is_step(node.name):
                 residual = self._residual(node)
                 if residual is not None:
                     found[node.name] = residual
@@ -299,6 +301,11 @@ class Structure:
             stack.extend(i for i in node.inputs if i in self.of_data)
         return tuple(sorted(ends, key=lambda n: self.place[n])), scaled
 
+    @cached_property
+    def carried(self) -> Carried:
+        """States that gates carry from step to step."""
+        return carried(self.graph, self.functions)
+
     # --- sites ----------------------------------------------------------------------------------------------------
 
     @cached_property
@@ -352,19 +359,21 @@ class Structure:
         if not user:
             return "output", None, ""
         if user in self.functions:
-            function = self.functions[user]
-            products = [u for u in self.users_of(user) if u and isinstance(self.graph[u].op, ops.Multiply)]
-            return "function", function, products[0] if products else ""
+            return "function", self.functions[user], self._gated_by(user)
         op = self.graph[user].op
         if isinstance(op, ops.Add) and user not in self.residuals:
             return self._through_sum(user)
         return _KINDS.get(type(op), "layer" if isinstance(op, WEIGHTED) else "other"), None, ""
 
+    def _gated_by(self, function: str) -> str:
+        """The first product that a function's value is a factor of, or ""."""
+        return next((u for u in self.users_of(function) if u and isinstance(self.graph[u].op, ops.Multiply)), "")
+
     def _through_sum(self, name: str) -> tuple[str, Function | None, str]:
         """What a layer in several pieces (W h + U x) is for."""
         users = list(dict.fromkeys(self.users_of(name)))
         if len(users) == 1 and users[0] in self.functions:
-            return "function", self.functions[users[0]], ""
+            return "function", self.functions[users[0]], self._gated_by(users[0])
         if users == [""]:
             return "output", None, ""
         return "sum", None, ""

@@ -81,6 +81,8 @@ def _grouped(shape: tuple[int, ...], seed: int, name: str) -> Tensor:
 def bias(site: Site, choice: Choice, w: Tensor, seed: int) -> Tensor:
     """The bias: zero, or what takes a constant away, or normal where the critical point has one."""
     rows = w.shape[1] if isinstance(site.node.op, ops.ConvTranspose) else w.shape[0]
+    if choice.opens:
+        return torch.full((rows,), choice.opens)
     if choice.cancels:
         axes = tuple(i for i in range(w.ndim) if i != (1 if isinstance(site.node.op, ops.ConvTranspose) else 0))
         return -w.sum(axes) * choice.cancels
@@ -102,6 +104,7 @@ def run(captured: "Capture", arguments: Sequence[Any], seen: Seen) -> None:
     module = program.module
     flat = [t for t in torch.utils._pytree.tree_leaves(arguments) if isinstance(t, Tensor)]
     data = dict(zip(program.inputs, flat, strict=False))
+    where = next((t.device for t in (*flat, *module.parameters())), torch.device("cpu"))
     values: dict[Any, Any] = {}
     left = {node: len(node.users) for node in program.nodes}
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -112,6 +115,8 @@ def run(captured: "Capture", arguments: Sequence[Any], seen: Seen) -> None:
             elif node.op == "call_function":
                 args, kwargs = torch.fx.node.map_arg((node.args, dict(node.kwargs)), values.__getitem__)
                 target: Any = node.target
+                if getattr(kwargs.get("device"), "type", None) == "meta":  # made where the data was while recording
+                    kwargs = {**kwargs, "device": where}
                 out = target(*args, **kwargs)
                 values[node] = seen(node, out)
                 for used in node.all_input_nodes:

@@ -34,9 +34,9 @@ class Call:
 
     path: the module's, with ":2" behind it for its second call. kind: its class. shape: batch included. mean, q: E[x],
     E[x²] of an element; c: E[xx']/q of two examples at one unit (nan where no axis is the batch's); g: E[(∂/∂x)²] for
-    unit-variance noise at the outputs (0 where none arrives); dead: share of units of a ReLU that are active for no
-    example (nan for others). sw2: fan-in times the mean square of its matrix, nan without one. normalises: whether it
-    is a normalisation.
+    unit-variance noise at the outputs (0 where none arrives; of several tensors returned the largest); dead: share of
+    units of a ReLU that are active for no example (nan for others). sw2: fan-in times the mean square of its matrix,
+    nan without one. normalises: whether it is a normalisation.
     """
 
     path: str
@@ -135,9 +135,10 @@ def _hang(module: nn.Module, seen: Watch, batch: int) -> list[Any]:
 
     def hook(path: str) -> Any:
         def look(m: nn.Module, _: Any, out: Any) -> None:
-            value = next((v for v in tree_leaves(out) if isinstance(v, Tensor) and v.is_floating_point()), None)
-            if value is None or value.numel() == 0:
+            returned = [v for v in tree_leaves(out) if isinstance(v, Tensor) and v.is_floating_point() and v.numel()]
+            if not returned:
                 return
+            value = returned[0]
             counts[path] = counts.get(path, 0) + 1
             name = path if counts[path] == 1 else f"{path}:{counts[path]}"
             row = _call(name, type(m).__name__, value, batch)
@@ -147,8 +148,9 @@ def _hang(module: nn.Module, seen: Watch, batch: int) -> list[Any]:
                 silent = value.detach().reshape(*value.shape[:2], -1) <= 0
                 row.dead = float(silent.all(-1).all(0).float().mean())
             seen.calls.append(row)
-            if value.requires_grad:
-                value.register_hook(_keeper(row))  # type: ignore[no-untyped-call]
+            for v in returned:  # an LSTM's outputs may go unused, and its last state not
+                if v.requires_grad:
+                    v.register_hook(_keeper(row))  # type: ignore[no-untyped-call]
 
         return look
 
@@ -162,7 +164,7 @@ def _hang(module: nn.Module, seen: Watch, batch: int) -> list[Any]:
 
 def _keeper(row: Call) -> Any:
     def keep(gradient: Tensor) -> None:
-        row.g = float(gradient.square().mean(dtype=torch.float64))
+        row.g = max(row.g, float(gradient.square().mean(dtype=torch.float64)))
 
     return keep
 

@@ -21,7 +21,7 @@ from depthscale.graph.shapes import infer
 from depthscale.numerics.estimate import Array
 from depthscale.theory.align import aligned, coarse, common_axes, without_parts
 from depthscale.theory.axes import REACH, Axis, mapped
-from depthscale.theory.moments import Shape, State, parts_shape, state
+from depthscale.theory.moments import Shape, State, mean_sums, parts_shape, state
 from depthscale.theory.rules import Setting, forward, law_classes, row_product, specs_of
 from depthscale.theory.windows import (
     Window,
@@ -72,7 +72,7 @@ def with_bias(op: Op, y: State, x: tuple[State, ...], channel: int) -> State:
         return y
     classes = expand_same(np.array([square, mean * mean]), y.axes[channel], 0)
     shape = [-1 if i == channel else 1 for i in range(y.q.ndim)]
-    return y.with_q(y.q + classes.reshape(shape) + 2 * mean * y.mean, y.mean + mean)
+    return y.with_q(y.q + classes.reshape(shape) + mean * mean_sums(y), y.mean + mean)
 
 
 def as_gaussian(y: State, spread: float, grain: float | None = None) -> State:

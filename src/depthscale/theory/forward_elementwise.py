@@ -24,6 +24,7 @@ from depthscale.theory.moments import (
     along_axis,
     amplitudes,
     ends_of,
+    mean_sums,
     modulated,
     parts_shape,
     standard,
@@ -202,21 +203,11 @@ def affine(x: State, scale: float, shift: float) -> State:
     mean = scale * x.mean
     q = scale * scale * x.q
     if shift:
-        ends = mean if x.part_axis is None else _mean_sums(x) * scale / 2
-        q = q + 2 * shift * ends + shift * shift
+        q = q + shift * scale * mean_sums(x) + shift * shift
     y = x.with_q(q, mean + shift)
     if x.law is None or (shift and x.typed):
         return y
     return y.marked(law=scale * x.law + shift, kappa=x.kappa)
-
-
-def _mean_sums(x: State) -> Array:
-    """E[x_i] + E[x_j] by class along the axis with parts."""
-    i = x.part_axis
-    assert i is not None
-    first, second = x.axes[i].ends
-    total = x.mean[first] + x.mean[second]
-    return np.asarray(total.reshape([-1 if k == i else 1 for k in range(x.q.ndim)]))
 
 
 @lru_cache(maxsize=64)

@@ -22,7 +22,7 @@ from depthscale.theory.axes import Axis
 from depthscale.theory.forward_elementwise import law_factor
 from depthscale.theory.frames import Split, split_of, type_weights
 from depthscale.theory.index_algebra import merge, split
-from depthscale.theory.moments import State, combined, state
+from depthscale.theory.moments import State, combined, mean_sums, state
 from depthscale.theory.rules import Setting, forward, specs_of
 
 
@@ -159,7 +159,7 @@ def scaled(op: Op, y: State, x: State, own: tuple[int, ...]) -> State:
         mean, square = specs["bias"].moments
         if square:
             shift = law_factor(square, mean * mean, y, own)
-            y = y.with_q(y.q + shift + 2 * mean * y.average, y.mean + mean)
+            y = y.with_q(y.q + shift + mean * mean_sums(y), y.mean + mean)
     return y
 
 

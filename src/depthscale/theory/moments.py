@@ -228,6 +228,15 @@ def along_axis(values: Array, axis: int, ndim: int) -> Array:
     return np.asarray(values.reshape([-1 if i == axis else 1 for i in range(ndim)]))
 
 
+def mean_sums(x: State) -> Array:
+    """E[x_i] + E[x_j] by class, in a shape that broadcasts against q."""
+    i = x.part_axis
+    if i is None:
+        return np.asarray(2 * x.mean)
+    first, second = x.axes[i].ends
+    return along_axis(x.mean[first] + x.mean[second], i, x.q.ndim)
+
+
 _BITS, _NUMBERS = np.dtype(np.int64), np.dtype(np.float64)
 _HALF, _KEPT = np.array(1 << 16), np.array(~((1 << 17) - 1))
 
