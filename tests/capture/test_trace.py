@@ -290,3 +290,8 @@ def test_gates_have_laws_of_their_own() -> None:
         law = found[float(k)]
         assert isinstance(law, laws.Measured)
         assert law.mean_square == pytest.approx(float(rows[k]), rel=1e-5)
+
+
+def test_data_whose_first_axis_is_time_are_told() -> None:
+    with pytest.raises(CaptureError, match="first axis of the data to be the examples"):
+        trace(nn.GRU(5, 6), torch.randn(7, 4, 5))

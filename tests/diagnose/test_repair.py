@@ -255,3 +255,24 @@ def test_recurrent_layers_hear_their_first_step_after_repair(kind: str) -> None:
         bias = model.layer.bias_hh_l0.detach()
         torch.testing.assert_close(bias[gate], torch.full((24,), math.log(23)))
         assert not bias[:24].any()
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_stacked_recurrences_have_no_branches(kind: str) -> None:
+    """W x + U h of the upper layer is one layer in two pieces, and what a gate lets through is no residual sum."""
+
+    class Stacked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.out = getattr(nn, kind)(4, 16, 2, batch_first=True), nn.Linear(16, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = self.out(self.layer(x)[0][:, -1])
+            return out
+
+    torch.manual_seed(0)
+    model, x = Stacked(), torch.randn(16, 12, 4)
+    structure = Structure(trace(model, x).graph)
+    assert not structure.residuals
+    assert set(structure.carried.steps.values()) == ({11, 12} if kind == "GRU" else {11} if kind == "LSTM" else set())
+    assert repair(model, x, force=True).after.trains

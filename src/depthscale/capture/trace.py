@@ -162,6 +162,16 @@ def _batch(program: Program) -> int:
     return int(first.shape[0]) if first is not None and first.ndim else 1
 
 
+def _holds_for_one(graph: Graph) -> None:
+    try:
+        graph.shapes()
+    except GraphError as error:
+        raise CaptureError(
+            f"expected the first axis of the data to be the examples, each by itself, but {error} for one of them; put "
+            "examples first (batch_first=True in recurrent layers)"
+        ) from None
+
+
 def _finish(mapper: Mapper, outputs: list[Data], module: nn.Module) -> Capture:
     kept = _reachable(mapper.drafts, [o.draft for o in outputs])
     drafts = {i: mapper.drafts[i] for i in kept}
@@ -183,6 +193,8 @@ def _finish(mapper: Mapper, outputs: list[Data], module: nn.Module) -> Capture:
         for label, source in draft.weights.items():
             sources.setdefault(f"{owner(names[i], op)}.{label}", source)
     graph = Graph(tuple(nodes), tuple(dict.fromkeys(names[o.draft] for o in outputs)))
+    if flexible:
+        _holds_for_one(graph)
     frozen = frozenset(n for n, p in module.named_parameters(remove_duplicate=False) if not p.requires_grad)
     return Capture(
         graph,

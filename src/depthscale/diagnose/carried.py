@@ -40,7 +40,7 @@ def carried(graph: Graph, functions: Mapping[str, _Function]) -> Carried:
     products: dict[str, list[str]] = {}
     for node in graph.nodes:
         if isinstance(node.op, ops.Multiply):
-            for key in {k for i in node.inputs if i in functions for k in _gate(graph, functions[i])}:
+            for key in gates_of(graph, functions, node.name):
                 products.setdefault(key, []).append(node.name)
     steps: dict[str, int] = {}
     sums: set[str] = set()
@@ -52,6 +52,11 @@ def carried(graph: Graph, functions: Mapping[str, _Function]) -> Carried:
             steps[key] = max(runs.values())
             sums |= {u for n in names for u in graph.consumers[n] if isinstance(graph[u].op, _SUMS)}
     return Carried(steps, frozenset(sums))
+
+
+def gates_of(graph: Graph, functions: Mapping[str, _Function], product: str) -> set[str]:
+    """The parameters of the layers behind the gates of a product."""
+    return {k for i in graph[product].inputs if i in functions for k in _gate(graph, functions[i])}
 
 
 def _gate(graph: Graph, function: _Function) -> Iterator[str]:

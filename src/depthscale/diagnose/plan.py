@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from depthscale.diagnose.carried import gates_of
 from depthscale.diagnose.pairs import Pairing, Segments, centre, is_odd, odd_slope, odd_spread, pairing
 from depthscale.diagnose.structure import Function, Site, Structure
 from depthscale.errors import TheoryError
@@ -195,6 +196,8 @@ def _shared(s: Structure, site: Site, base: Choice, pairs: Pairing, q: dict[str,
     series = s.depends(same[-1], same[0])
     after = site.after or next((s.sites[n].after for n in same if s.sites[n].after is not None), None)
     length = q.get(after.node, USUAL) if after is not None else USUAL
+    if not series and s.carried.steps and site.gates:
+        return _candidate(s, site, base)
     if not series:
         share = length / uses if site.feeds == "function" or site.feeds == "sum" else length
         return replace(base, q=share, why=f"read at {uses} places that add up to length {length:g}")
@@ -210,6 +213,14 @@ def _shared(s: Structure, site: Site, base: Choice, pairs: Pairing, q: dict[str,
         slope = odd_slope(before, length)
         gain = 1 / slope if paired else 2 / slope if is_odd(before) else _usual_gain(before)
     return replace(base, q=None, gain=gain, why=f"used {uses} times in a row: an isometry by itself")
+
+
+def _candidate(s: Structure, site: Site, base: Choice) -> Choice:
+    """What is new at every step to a state that is carried over T: 1/T of it at most, by its length or by the gate."""
+    steps = max(s.carried.steps.values())
+    if gates_of(s.graph, s.functions, site.gates) & s.carried.steps.keys():
+        return replace(base, q=USUAL, why="keeps lengths: the gate that carries the state lets little of it in")
+    return replace(base, q=min(USUAL, 4 / steps), why=f"adds up to length 1 over {steps} steps past a gate half open")
 
 
 def _usual_gain(f: Function) -> float:

@@ -250,7 +250,7 @@ class Structure:
 
     def _residual(self, node: Node) -> Residual | None:
         data = [i for i in dict.fromkeys(node.inputs) if i in self.of_data]
-        if len(data) < 2:
+        if len(data) < 2 or any(i in self._recurrent for i in data):  # W x + U h is one layer in two pieces
             return None
         for trunk in data:
             others = [o for o in data if o != trunk]
@@ -260,6 +260,16 @@ class Structure:
                     continue
                 return Residual(node.name, trunk, branch, *self._ends(branch, trunk))
         return self._projected(node, data)
+
+    @cached_property
+    def _recurrent(self) -> frozenset[str]:
+        """Weighted layers whose weights are used again on what they made themselves."""
+        uses: dict[str, list[str]] = {}
+        for node in self.graph.nodes:
+            if isinstance(node.op, WEIGHTED):
+                uses.setdefault(self.key(node.name), []).append(node.name)
+        again = (names for names in uses.values() if len(names) > 1 and self.depends(names[-1], names[0]))
+        return frozenset(name for names in again for name in names)
 
     def _projected(self, node: Node, data: list[str]) -> Residual | None:
         """A sum whose trunk goes through a projection: both ways start at one hidden value."""
